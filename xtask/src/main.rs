@@ -1,0 +1,66 @@
+//! `cargo xtask`: what a newcomer and the CI run around the build.
+
+mod build;
+mod cache;
+mod demo;
+mod lint;
+mod models;
+mod process;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, demo, tests and models")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Make the CPU runtime buildable and a software Vulkan device available
+    Setup {
+        /// Only say what is there and what is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show DINOv2's attention over a real photograph
+    Demo(demo::Demo),
+    /// Run every test on every runtime that this machine can execute
+    Test {
+        /// Passed on to `cargo test --workspace`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Check formatting, clippy and the documentation
+    Lint,
+    /// List or fetch pretrained models
+    #[command(subcommand)]
+    Models(models::Models),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup { check: true } => setup::check(),
+        Task::Setup { check: false } => setup::ensure().map(|_| ExitCode::SUCCESS),
+        Task::Demo(demo) => demo.run(),
+        Task::Test { args } => test::run(&args),
+        Task::Lint => lint::run(),
+        Task::Models(command) => command.run(),
+    }
+}
