@@ -1,0 +1,12 @@
+//! Attention as CubeCL kernels, written once for CUDA, ROCm, Metal, Vulkan, WebGPU and the CPU.
+//!
+//! The kernels need nothing but a CubeCL [`Client`](cubecl::client::Client): tensors come in as
+//! [`TensorRef`]s, results go out as handles. Burn users want `attention-models`.
+
+mod tensor;
+mod tile;
+
+pub mod device;
+pub mod softmax;
+
+pub use tensor::TensorRef;

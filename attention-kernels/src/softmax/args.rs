@@ -1,0 +1,72 @@
+//! What the kernels of exact attention are launched with.
+
+use cubecl::prelude::*;
+
+pub(crate) use crate::tile::{Layout, LayoutLaunch};
+use crate::tile::RowTile;
+
+/// The sizes and scalars of a problem.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone))]
+pub(crate) struct Sizes {
+    pub batch: usize,
+    pub heads: usize,
+    /// Query heads per key head.
+    pub group: usize,
+    pub seq_q: usize,
+    pub seq_kv: usize,
+    /// Query `i` sees the keys below `i + 1 + ahead - behind`.
+    pub ahead: usize,
+    pub behind: usize,
+    pub scale: f32,
+    pub softcap: f32,
+    /// Minus infinity, which WGSL cannot spell as a constant.
+    pub neg_inf: f32,
+}
+
+/// A mask or a bias: one number for each query and key, with broadcast dimensions of stride 0.
+#[derive(CubeType, CubeLaunch, Clone)]
+#[expand(derive(Clone))]
+pub(crate) struct ScoreTable<T: Numeric> {
+    pub data: Box<[T]>,
+    pub batch: usize,
+    pub head: usize,
+    pub query: usize,
+    pub key: usize,
+}
+
+/// What is compiled into a kernel of exact attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Blueprint {
+    pub tile: RowTile,
+    pub head_dim: usize,
+    pub value_dim: usize,
+    /// Each unit walks row tiles of its own (a CPU core), instead of one row tile per cube.
+    pub tile_per_unit: bool,
+    pub causal: bool,
+    pub softcap: bool,
+    pub mask: bool,
+    pub bias: bool,
+    /// The mask is the same for every lane, so that one read serves all.
+    pub mask_uniform: bool,
+    /// The bias is the same for every lane, so that one read serves all.
+    pub bias_uniform: bool,
+}
+
+/// Which gradients a key walk computes. Both at once shares the recomputed weights; one at a time
+/// needs fewer registers and buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct KeyGradients {
+    pub key: bool,
+    pub value: bool,
+}
+
+/// The sizes of the bias' gradient as the kernel writes it.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone))]
+pub(crate) struct BiasGradient {
+    pub batch: usize,
+    pub heads: usize,
+    pub slots: usize,
+    pub keys: usize,
+}

@@ -1,0 +1,164 @@
+//! The key walk of the backward: each lane owns a key and gathers its gradients from the queries
+//! of every head that reads it.
+//!
+//! ```text
+//! dV = P^T dO,    dK = scale * (dS * softcap')^T Q
+//! ```
+
+use cubecl::prelude::*;
+
+use super::{
+    args::{Blueprint, KeyGradients, Layout, ScoreTable, Sizes},
+    key_walk::KeyWalk,
+    rows::{first_query, own_rows, tile_count, tile_index},
+    score::{cap_with_slope, weight},
+};
+use crate::tile::{
+    RowTile, Stream, accumulate, block_products, filled, load_rows, row_offsets, store_rows,
+};
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
+    query: &[Vector<E, W>],
+    key: &[Vector<E, W>],
+    value: ComptimeOption<Box<[Vector<E, WV>]>>,
+    grad_out: &[Vector<E, WV>],
+    stats: &[f32],
+    mask: ComptimeOption<ScoreTable<M>>,
+    bias: ComptimeOption<ScoreTable<E>>,
+    grad_key: ComptimeOption<Box<[Vector<E, W>]>>,
+    grad_value: ComptimeOption<Box<[Vector<E, WV>]>>,
+    query_layout: Layout,
+    key_layout: Layout,
+    value_layout: Layout,
+    grad_layout: Layout,
+    sizes: Sizes,
+    #[comptime] wanted: KeyGradients,
+    #[comptime] blueprint: Blueprint,
+    #[define(E)] _dtype: ElemType,
+    #[define(M)] _mask_dtype: ElemType,
+) {
+    let kv_heads = sizes.heads / sizes.group;
+    let tile = tile_index(blueprint);
+    if tile < tile_count::<N>(sizes.batch, kv_heads, sizes.seq_kv, blueprint) {
+        let own = own_rows::<N>(tile, kv_heads, sizes.seq_kv, blueprint);
+        let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
+        let config = comptime!(blueprint.tile);
+        let groups = comptime!(config.groups);
+        let width = N::value();
+        let lanes = comptime!(groups * width);
+
+        let at_key = row_offsets(&own.rows, lanes, &key_layout, own.batch, own.head, sizes.seq_kv);
+        let keys = load_rows::<E, N, W>(
+            key, &at_key, key_layout.dim, sizes.scale, blueprint.head_dim, config,
+        );
+        let at_value = row_offsets(&own.rows, lanes, &value_layout, own.batch, own.head, sizes.seq_kv);
+        let values: ComptimeOption<Array<Vector<f32, N>>> = value.map(|value| {
+            load_rows::<E, N, WV>(
+                &value, &at_value, value_layout.dim, f32::new(1.0), blueprint.value_dim, config,
+            )
+        });
+        let key_sums = comptime!(if wanted.key { blueprint.head_dim * groups } else { 1 });
+        let value_sums = comptime!(if wanted.value { blueprint.value_dim * groups } else { 1 });
+        let mut key_grads = filled::<N>(0.0f32, key_sums, config.unroll);
+        let mut value_grads = filled::<N>(0.0f32, value_sums, config.unroll);
+        let factors = filled::<N>(1.0f32, groups, true);
+        let mut weights = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
+        let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
+
+        let start = first_query(own.first, &sizes, blueprint.causal);
+        let blocks = (max(sizes.seq_q, start) - start).div_ceil(comptime!(config.block));
+        for member in 0..sizes.group {
+            let head = own.head * sizes.group + member;
+            let last = sizes.seq_q - 1;
+            let queries = Stream::of(&query_layout, own.batch, head, last);
+            let grads = Stream::of(&grad_layout, own.batch, head, last);
+            let first = (own.batch * sizes.heads + head) * sizes.seq_q;
+            for index in 0..blocks {
+                let token = start + index * comptime!(config.block);
+                let count = min(sizes.seq_q - token, comptime!(config.block).runtime());
+                block_products::<E, N, W>(&keys, query, &queries, token, &mut weights, blueprint.head_dim, config);
+                #[comptime]
+                match &values {
+                    ComptimeOption::Some(values) => {
+                        block_products::<E, N, WV>(
+                            values, grad_out, &grads, token, &mut slopes, blueprint.value_dim, config,
+                        );
+                        subtract_delta::<N>(&mut slopes, stats, first, token, last, config);
+                    }
+                    ComptimeOption::None => {}
+                }
+                cap_with_slope::<N>(&mut weights, &mut slopes, sizes.softcap, blueprint);
+                walk.hide(&mut weights, head, token, &sizes, blueprint);
+                #[unroll(config.unroll)]
+                for t in 0..comptime!(config.block) {
+                    let lse = Vector::<f32, N>::new(stats[(first + min(token + t, last)) * 2]);
+                    #[unroll]
+                    for g in 0..groups {
+                        let slot = t * groups + g;
+                        weights[slot] = weight::<N>(weights[slot], lse);
+                        slopes[slot] = slopes[slot] * weights[slot];
+                    }
+                }
+                if comptime!(wanted.value) {
+                    accumulate::<E, N, WV>(
+                        &mut value_grads, &factors, false, &weights, grad_out, &grads, token, count,
+                        blueprint.value_dim, config,
+                    );
+                }
+                if comptime!(wanted.key) {
+                    accumulate::<E, N, W>(
+                        &mut key_grads, &factors, false, &slopes, query, &queries, token, count,
+                        blueprint.head_dim, config,
+                    );
+                }
+            }
+        }
+
+        let first = (own.batch * kv_heads + own.head) * sizes.seq_kv;
+        #[comptime]
+        match grad_value {
+            ComptimeOption::Some(mut target) => store_rows::<E, N, WV>(
+                &mut value_grads, &factors, &mut target, &own.rows, first, sizes.seq_kv,
+                blueprint.value_dim, config,
+            ),
+            ComptimeOption::None => {}
+        }
+        #[comptime]
+        match grad_key {
+            ComptimeOption::Some(mut target) => {
+                let mut scales = Array::<Vector<f32, N>>::new(groups);
+                #[unroll]
+                for g in 0..groups {
+                    scales[g] = Vector::new(sizes.scale);
+                }
+                store_rows::<E, N, W>(
+                    &mut key_grads, &scales, &mut target, &own.rows, first, sizes.seq_kv,
+                    blueprint.head_dim, config,
+                );
+            }
+            ComptimeOption::None => {}
+        }
+    }
+}
+
+/// The tokens are queries: each has a `delta` of its own.
+#[cube]
+fn subtract_delta<N: Size>(
+    slopes: &mut Array<Vector<f32, N>>,
+    stats: &[f32],
+    first: usize,
+    token: usize,
+    last: usize,
+    #[comptime] tile: RowTile,
+) {
+    let groups = comptime!(tile.groups);
+    #[unroll(tile.unroll)]
+    for t in 0..comptime!(tile.block) {
+        let delta = Vector::<f32, N>::new(stats[(first + min(token + t, last)) * 2 + 1]);
+        #[unroll]
+        for g in 0..groups {
+            slopes[t * groups + g] = slopes[t * groups + g] - delta;
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The query walk of the backward: each lane owns a query and gathers its gradient from the keys.
+//!
+//! ```text
+//! dS = P * (dO V^T - delta),    dQ = scale * (dS * softcap') K
+//! ```
+
+use cubecl::prelude::*;
+
+use super::{
+    args::{Blueprint, Layout, ScoreTable, Sizes},
+    delta::lane_stats,
+    query_walk::QueryWalk,
+    rows::{own_rows, tile_count, tile_index},
+    score::{cap_with_slope, weight},
+};
+use crate::tile::{
+    Stream, accumulate, block_products, filled, load_rows, row_offsets, store_rows,
+};
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
+    query: &[Vector<E, W>],
+    key: &[Vector<E, W>],
+    value: &[Vector<E, WV>],
+    grad_out: &[Vector<E, WV>],
+    stats: &[f32],
+    mask: ComptimeOption<ScoreTable<M>>,
+    bias: ComptimeOption<ScoreTable<E>>,
+    grad_query: &mut [Vector<E, W>],
+    query_layout: Layout,
+    key_layout: Layout,
+    value_layout: Layout,
+    grad_layout: Layout,
+    sizes: Sizes,
+    #[comptime] blueprint: Blueprint,
+    #[define(E)] _dtype: ElemType,
+    #[define(M)] _mask_dtype: ElemType,
+) {
+    let tile = tile_index(blueprint);
+    if tile < tile_count::<N>(sizes.batch, sizes.heads, sizes.seq_q, blueprint) {
+        let own = own_rows::<N>(tile, sizes.heads, sizes.seq_q, blueprint);
+        let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
+        let config = comptime!(blueprint.tile);
+        let groups = comptime!(config.groups);
+        let width = N::value();
+        let lanes = comptime!(groups * width);
+
+        let at_query = row_offsets(&own.rows, lanes, &query_layout, own.batch, own.head, sizes.seq_q);
+        let queries = load_rows::<E, N, W>(
+            query, &at_query, query_layout.dim, sizes.scale, blueprint.head_dim, config,
+        );
+        let at_grad = row_offsets(&own.rows, lanes, &grad_layout, own.batch, own.head, sizes.seq_q);
+        let grads = load_rows::<E, N, WV>(
+            grad_out, &at_grad, grad_layout.dim, f32::new(1.0), blueprint.value_dim, config,
+        );
+        let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
+        let lse = lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, groups);
+        let delta = lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, groups);
+
+        let kv_head = own.head / sizes.group;
+        let last = sizes.seq_kv - 1;
+        let keys = Stream::of(&key_layout, own.batch, kv_head, last);
+        let values = Stream::of(&value_layout, own.batch, kv_head, last);
+        let mut sums = filled::<N>(0.0f32, comptime!(blueprint.head_dim * groups), config.unroll);
+        let factors = filled::<N>(1.0f32, groups, true);
+        let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
+        let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
+
+        for index in 0..walk.end.div_ceil(comptime!(config.block)) {
+            let token = index * comptime!(config.block);
+            block_products::<E, N, W>(&queries, key, &keys, token, &mut scores, blueprint.head_dim, config);
+            block_products::<E, N, WV>(&grads, value, &values, token, &mut slopes, blueprint.value_dim, config);
+            #[unroll(config.unroll)]
+            for t in 0..comptime!(config.block) {
+                #[unroll]
+                for g in 0..groups {
+                    slopes[t * groups + g] = slopes[t * groups + g] - delta[g];
+                }
+            }
+            cap_with_slope::<N>(&mut scores, &mut slopes, sizes.softcap, blueprint);
+            walk.hide(&mut scores, token, &sizes, blueprint);
+            #[unroll(config.unroll)]
+            for t in 0..comptime!(config.block) {
+                #[unroll]
+                for g in 0..groups {
+                    let slot = t * groups + g;
+                    slopes[slot] = slopes[slot] * weight::<N>(scores[slot], lse[g]);
+                }
+            }
+            accumulate::<E, N, W>(
+                &mut sums, &factors, false, &slopes, key, &keys, token,
+                min(walk.end - token, comptime!(config.block).runtime()),
+                blueprint.head_dim, config,
+            );
+        }
+        let mut scales = Array::<Vector<f32, N>>::new(groups);
+        #[unroll]
+        for g in 0..groups {
+            scales[g] = Vector::new(sizes.scale);
+        }
+        store_rows::<E, N, W>(
+            &mut sums, &scales, grad_query, &own.rows, first, sizes.seq_q, blueprint.head_dim, config,
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! Tensors as launch arguments.
+
+use cubecl::{
+    client::Client,
+    ir::{ElemType, FloatKind},
+    prelude::*,
+    server::Handle,
+};
+
+use super::{
+    args::{LayoutLaunch, ScoreTableLaunch},
+    plan::Plan,
+};
+use crate::TensorRef;
+
+pub(crate) const F32: ElemType = ElemType::Float(FloatKind::F32);
+
+/// How many elements one load takes from a query or key, and from a value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Widths {
+    pub head: usize,
+    pub value: usize,
+}
+
+/// An uninitialised buffer of `length` elements; one that can be bound even when it holds none.
+pub(crate) fn empty(client: &Client, length: usize, elem: ElemType) -> Handle {
+    client.empty(length.max(4) * elem.size())
+}
+
+/// The tensor's buffer, read in vectors of `width`.
+pub(crate) fn bind(tensor: &TensorRef, width: usize) -> BufferArg {
+    // SAFETY: the length covers the tensor's last element and nothing beyond it.
+    unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), extent(tensor).div_ceil(width)) }
+}
+
+/// Elements from the tensor's first to its last.
+pub(crate) fn extent(tensor: &TensorRef) -> usize {
+    if tensor.shape.contains(&0) {
+        return 0;
+    }
+    let steps = tensor.shape.iter().zip(tensor.strides);
+    1 + steps.map(|(&size, stride)| (size - 1) * stride).sum::<usize>()
+}
+
+/// Strides in vectors of `width`; a dimension of one element has none.
+pub(crate) fn layout(tensor: &TensorRef, width: usize) -> LayoutLaunch {
+    let stride = |axis: usize| step(tensor, axis) / width;
+    let dim = if width > 1 { 1 } else { step(tensor, 3) };
+    LayoutLaunch::new(stride(0), stride(1), stride(2), dim)
+}
+
+/// The stride along an axis, 0 where the axis has a single element.
+pub(crate) fn step(tensor: &TensorRef, axis: usize) -> usize {
+    if tensor.shape[axis] > 1 {
+        tensor.strides[axis]
+    } else {
+        0
+    }
+}
+
+/// A mask or bias as an optional argument.
+pub(crate) fn table<T: Numeric, O: From<Option<ScoreTableLaunch<T>>>>(
+    tensor: Option<&TensorRef>,
+) -> O {
+    tensor.map(score_table).into()
+}
+
+/// A mask or bias with stride 0 along the dimensions that it broadcasts over.
+pub(crate) fn score_table<T: Numeric>(tensor: &TensorRef) -> ScoreTableLaunch<T> {
+    ScoreTableLaunch::new(
+        bind(tensor, 1),
+        step(tensor, 0),
+        step(tensor, 1),
+        step(tensor, 2),
+        step(tensor, 3),
+    )
+}
+
+/// Cubes for tiles over `rows` rows of each of `heads` heads.
+pub(crate) fn cubes(plan: &Plan, heads: usize, rows: usize) -> CubeCount {
+    let per_cube = plan.rows_per_cube();
+    if plan.tile_per_unit {
+        let tiles = heads * rows.div_ceil(per_cube / plan.units as usize);
+        spread(tiles.div_ceil(plan.units as usize))
+    } else {
+        spread(heads * rows.div_ceil(per_cube))
+    }
+}
+
+/// At least `count` cubes, within the 65535 per axis that every device has.
+pub(crate) fn spread(count: usize) -> CubeCount {
+    const AXIS: usize = 65535;
+    let y = count.div_ceil(AXIS).max(1);
+    let x = count.div_ceil(y);
+    CubeCount::new_2d(x as u32, y as u32)
+}

@@ -1,0 +1,69 @@
+//! What the backward needs of each row besides the scores: `LSE` and
+//! `delta = sum(dO * O) - dLSE`, side by side.
+
+use cubecl::prelude::*;
+
+use super::args::{Layout, Sizes};
+
+/// One unit per row.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(crate) fn attention_delta<E: Float>(
+    out: &[E],
+    grad_out: &[E],
+    lse: &[f32],
+    grad_lse: ComptimeOption<Box<[f32]>>,
+    stats: &mut [f32],
+    out_layout: Layout,
+    grad_layout: Layout,
+    sizes: Sizes,
+    value_dim: usize,
+    #[define(E)] _dtype: ElemType,
+) {
+    let row = ABSOLUTE_POS;
+    if row < sizes.batch * sizes.heads * sizes.seq_q {
+        let query = row % sizes.seq_q;
+        let pair = row / sizes.seq_q;
+        let (batch, head) = (pair / sizes.heads, pair % sizes.heads);
+        let at_out = batch * out_layout.batch + head * out_layout.head + query * out_layout.seq;
+        let at_grad = batch * grad_layout.batch + head * grad_layout.head + query * grad_layout.seq;
+        let mut delta = f32::new(0.0);
+        for e in 0..value_dim {
+            delta += f32::cast_from(out[at_out + e * out_layout.dim])
+                * f32::cast_from(grad_out[at_grad + e * grad_layout.dim]);
+        }
+        #[comptime]
+        match grad_lse {
+            ComptimeOption::Some(grad_lse) => {
+                delta -= select(lse[row] == sizes.neg_inf, f32::new(0.0), grad_lse[row]);
+            }
+            ComptimeOption::None => {}
+        }
+        stats[row * 2] = lse[row];
+        stats[row * 2 + 1] = delta;
+    }
+}
+
+/// The rows' `LSE` and `delta` as lanes.
+#[cube]
+pub(crate) fn lane_stats<N: Size>(
+    stats: &[f32],
+    rows: &Array<usize>,
+    first: usize,
+    length: usize,
+    #[comptime] which: usize,
+    #[comptime] groups: usize,
+) -> Array<Vector<f32, N>> {
+    let lanes = N::value();
+    let mut values = Array::<Vector<f32, N>>::new(groups);
+    #[unroll]
+    for g in 0..groups {
+        let mut vector = Vector::<f32, N>::new(0.0f32);
+        #[unroll]
+        for lane in 0..lanes {
+            let row = min(rows[comptime!(g * lanes + lane)], length - 1);
+            vector.insert(lane, stats[(first + row) * 2 + which]);
+        }
+        values[g] = vector;
+    }
+    values
+}

@@ -1,0 +1,146 @@
+//! The forward walk: each lane owns a query and meets the keys block by block.
+
+use cubecl::prelude::*;
+
+use super::{
+    args::{Blueprint, Layout, ScoreTable, Sizes},
+    rows::{OwnedRows, own_rows, tile_count, tile_index},
+    query_walk::QueryWalk,
+    score::{HIDDEN, weight},
+};
+use crate::tile::{Stream, accumulate, block_products, filled, load_rows, row_offsets, store_rows};
+
+/// Online softmax over key blocks (<https://arxiv.org/abs/1805.02867>).
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
+    query: &[Vector<E, W>],
+    key: &[Vector<E, W>],
+    value: &[Vector<E, WV>],
+    mask: ComptimeOption<ScoreTable<M>>,
+    bias: ComptimeOption<ScoreTable<E>>,
+    out: &mut [Vector<E, WV>],
+    lse: &mut [f32],
+    query_layout: Layout,
+    key_layout: Layout,
+    value_layout: Layout,
+    sizes: Sizes,
+    #[comptime] blueprint: Blueprint,
+    #[define(E)] _dtype: ElemType,
+    #[define(M)] _mask_dtype: ElemType,
+) {
+    let tile = tile_index(blueprint);
+    if tile < tile_count::<N>(sizes.batch, sizes.heads, sizes.seq_q, blueprint) {
+        let own = own_rows::<N>(tile, sizes.heads, sizes.seq_q, blueprint);
+        let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
+        let config = comptime!(blueprint.tile);
+        let groups = comptime!(config.groups);
+        let width = N::value();
+        let lanes = comptime!(groups * width);
+
+        let offsets = row_offsets(
+            &own.rows, lanes, &query_layout, own.batch, own.head, sizes.seq_q,
+        );
+        let rows = load_rows::<E, N, W>(
+            query, &offsets, query_layout.dim, sizes.scale, blueprint.head_dim, config,
+        );
+        let kv_head = own.head / sizes.group;
+        let last = sizes.seq_kv - 1;
+        let keys = Stream::of(&key_layout, own.batch, kv_head, last);
+        let values = Stream::of(&value_layout, own.batch, kv_head, last);
+
+        let mut sums = filled::<N>(0.0f32, comptime!(blueprint.value_dim * groups), config.unroll);
+        let mut highest = filled::<N>(HIDDEN, groups, true);
+        let mut total = filled::<N>(0.0f32, groups, true);
+        let mut decay = filled::<N>(0.0f32, groups, true);
+        let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
+
+        let blocks = walk.end.div_ceil(comptime!(config.block));
+        for index in 0..blocks {
+            let token = index * comptime!(config.block);
+            block_products::<E, N, W>(&rows, key, &keys, token, &mut scores, blueprint.head_dim, config);
+            walk.cap(&mut scores, sizes.softcap, blueprint);
+            walk.hide(&mut scores, token, &sizes, blueprint);
+            soften::<N>(&mut scores, &mut highest, &mut total, &mut decay, blueprint);
+            accumulate::<E, N, WV>(
+                &mut sums, &decay, true, &scores, value, &values, token,
+                min(walk.end - token, comptime!(config.block).runtime()),
+                blueprint.value_dim, config,
+            );
+        }
+
+        finish::<E, N, WV>(sums, highest, total, &own, out, lse, &sizes, blueprint);
+    }
+}
+
+/// Scores of a block become weights; maximum, sum and decay of each row follow.
+#[cube]
+fn soften<N: Size>(
+    scores: &mut Array<Vector<f32, N>>,
+    highest: &mut Array<Vector<f32, N>>,
+    total: &mut Array<Vector<f32, N>>,
+    decay: &mut Array<Vector<f32, N>>,
+    #[comptime] blueprint: Blueprint,
+) {
+    let tile = comptime!(blueprint.tile);
+    let groups = comptime!(tile.groups);
+    #[unroll]
+    for g in 0..groups {
+        decay[g] = highest[g];
+    }
+    #[unroll(tile.unroll)]
+    for t in 0..comptime!(tile.block) {
+        #[unroll]
+        for g in 0..groups {
+            highest[g] = max(highest[g], scores[t * groups + g]);
+        }
+    }
+    #[unroll]
+    for g in 0..groups {
+        decay[g] = Vector::exp(decay[g] - highest[g]);
+        total[g] = total[g] * decay[g];
+    }
+    #[unroll(tile.unroll)]
+    for t in 0..comptime!(tile.block) {
+        #[unroll]
+        for g in 0..groups {
+            let weight = weight::<N>(scores[t * groups + g], highest[g]);
+            scores[t * groups + g] = weight;
+            total[g] += weight;
+        }
+    }
+}
+
+/// Divides by the sum and writes output and log-sum-exp of the rows that exist.
+#[cube]
+fn finish<E: Float, N: Size, WV: Size>(
+    mut sums: Array<Vector<f32, N>>,
+    highest: Array<Vector<f32, N>>,
+    total: Array<Vector<f32, N>>,
+    own: &OwnedRows,
+    out: &mut [Vector<E, WV>],
+    lse: &mut [f32],
+    sizes: &Sizes,
+    #[comptime] blueprint: Blueprint,
+) {
+    let lanes = N::value();
+    let tile = comptime!(blueprint.tile);
+    let groups = comptime!(tile.groups);
+    let mut factors = Array::<Vector<f32, N>>::new(groups);
+    let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
+    #[unroll]
+    for g in 0..groups {
+        let empty = total[g].equal(&Vector::new(0.0f32));
+        let divisor = select_many(empty, Vector::new(1.0f32), total[g]);
+        factors[g] = Vector::new(1.0f32) / divisor;
+        let found = highest[g] + Vector::ln(divisor);
+        let row_lse = select_many(empty, Vector::new(sizes.neg_inf), found);
+        #[unroll]
+        for lane in 0..lanes {
+            let row = own.rows[comptime!(g * lanes + lane)];
+            if row < sizes.seq_q {
+                lse[first + row] = row_lse.extract(lane);
+            }
+        }
+    }
+    store_rows::<E, N, WV>(&mut sums, &factors, out, &own.rows, first, sizes.seq_q, blueprint.value_dim, tile);
+}

@@ -1,0 +1,91 @@
+//! Lanes own keys and walk over the queries.
+
+use cubecl::prelude::*;
+
+use super::{
+    args::{Blueprint, ScoreTable, Sizes},
+    rows::{OwnedRows, visible_keys},
+    score::{HIDDEN, LaneTable, ScoreTables},
+};
+
+/// What one unit knows of the score matrix while its keys walk over the queries.
+#[derive(CubeType)]
+pub(crate) struct KeyWalk<E: Float, M: Numeric, N: Size> {
+    tables: ScoreTables<E, M>,
+    positions: Array<Vector<u32, N>>,
+    batch: usize,
+    /// One past the last key of the tile.
+    end: usize,
+}
+
+#[cube]
+impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
+    pub fn new(
+        own: &OwnedRows,
+        mask: ComptimeOption<ScoreTable<M>>,
+        bias: ComptimeOption<ScoreTable<E>>,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) -> KeyWalk<E, M, N> {
+        let lanes = N::value();
+        let groups = comptime!(blueprint.tile.groups);
+        let count = comptime!(groups * lanes);
+        let mut positions = Array::<Vector<u32, N>>::new(groups);
+        #[unroll]
+        for g in 0..groups {
+            let mut keys = Vector::<u32, N>::new(0u32);
+            #[unroll]
+            for lane in 0..lanes {
+                keys.insert(lane, own.rows[comptime!(g * lanes + lane)] as u32);
+            }
+            positions[g] = keys;
+        }
+        let mask = mask.map(|table| LaneTable::<M>::along_keys(table, &own.rows, count, sizes.seq_kv));
+        let bias = bias.map(|table| LaneTable::<E>::along_keys(table, &own.rows, count, sizes.seq_kv));
+        KeyWalk::<E, M, N> {
+            tables: ScoreTables::<E, M> { mask, bias },
+            positions,
+            batch: own.batch,
+            end: own.end,
+        }
+    }
+
+    /// Adds the bias to a block of scores and hides what is masked, in place.
+    pub fn hide(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        head: usize,
+        token: usize,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        let tile = comptime!(blueprint.tile);
+        let groups = comptime!(tile.groups);
+        if comptime!(blueprint.mask || blueprint.bias) {
+            #[unroll(tile.unroll)]
+            for t in 0..comptime!(tile.block) {
+                let query = min(token + t, sizes.seq_q - 1);
+                #[unroll]
+                for g in 0..groups {
+                    scores[t * groups + g] = self.tables.apply::<N>(
+                        scores[t * groups + g], self.batch, head, query, g, blueprint,
+                    );
+                }
+            }
+        }
+        let whole = token + comptime!(tile.block) <= sizes.seq_q
+            && self.end <= visible_keys(token, sizes, blueprint.causal);
+        if !whole {
+            #[unroll(tile.unroll)]
+            for t in 0..comptime!(tile.block) {
+                let visible = visible_keys(token + t, sizes, blueprint.causal) as u32;
+                #[unroll]
+                for g in 0..groups {
+                    let hidden = self.positions[g].greater_equal(&Vector::new(visible));
+                    scores[t * groups + g] =
+                        select_many(hidden, Vector::new(f32::new(HIDDEN)), scores[t * groups + g]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! The public calls: check, plan, launch.
+
+use attention_core::{AttentionError, AttentionProblem, AttentionShapes, AttentionSpec};
+use cubecl::{client::Client, prelude::*, server::Handle};
+
+use super::{
+    args::{BiasGradientLaunch, KeyGradients},
+    backward_bias::{attention_backward_bias, attention_sum_slots},
+    backward_key::attention_backward_key,
+    backward_query::attention_backward_query,
+    bind::{self, Widths, bind, cubes, layout, table},
+    delta::attention_delta,
+    forward::attention_forward,
+    plan::{Plan, Walk},
+    setup::Setup,
+};
+use crate::TensorRef;
+
+/// The tensors of one call. Query, key, value and bias have the same element type.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// `[batch, heads, seq_q, head_dim]`
+    pub query: TensorRef,
+    /// `[batch, kv_heads, seq_kv, head_dim]`
+    pub key: TensorRef,
+    /// `[batch, kv_heads, seq_kv, value_dim]`
+    pub value: TensorRef,
+    /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]` of `u8` or `u32`: not 0 means hidden.
+    pub mask: Option<TensorRef>,
+    /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`, added to the scores.
+    pub bias: Option<TensorRef>,
+}
+
+/// What the forward leaves on the device.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// `[batch, heads, seq_q, value_dim]`, contiguous, of the query's element type.
+    pub out: Handle,
+    /// `[batch, heads, seq_q]` of f32: the natural logarithm of the sum of the exponentials of a
+    /// row's scores, `-inf` for a row that sees no key.
+    pub lse: Handle,
+}
+
+/// What the backward starts from.
+#[derive(Debug, Clone)]
+pub struct BackwardInputs {
+    /// The inputs of the forward.
+    pub forward: Inputs,
+    /// `[batch, heads, seq_q, value_dim]`
+    pub out: TensorRef,
+    /// `[batch, heads, seq_q, 1]` of f32, contiguous.
+    pub lse: TensorRef,
+    /// `[batch, heads, seq_q, value_dim]`
+    pub grad_out: TensorRef,
+    /// `[batch, heads, seq_q, 1]` of f32, contiguous: the gradient of the LSE, where it is used.
+    pub grad_lse: Option<TensorRef>,
+}
+
+/// Gradients, contiguous, in the shape and element type of their inputs.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    /// `[batch, heads, seq_q, head_dim]`
+    pub query: Handle,
+    /// `[batch, kv_heads, seq_kv, head_dim]`
+    pub key: Handle,
+    /// `[batch, kv_heads, seq_kv, value_dim]`
+    pub value: Handle,
+    /// In the bias' own shape, where it was asked for.
+    pub bias: Option<Handle>,
+}
+
+impl Inputs {
+    /// The shapes as given.
+    pub fn shapes(&self) -> AttentionShapes {
+        AttentionShapes {
+            query: self.query.shape,
+            key: self.key.shape,
+            value: self.value.shape,
+            mask: self.mask.as_ref().map(|mask| mask.shape),
+            bias: self.bias.as_ref().map(|bias| bias.shape),
+        }
+    }
+}
+
+/// Computes attention and its log-sum-exp.
+///
+/// # Errors
+///
+/// Shapes that do not fit each other, element types that differ or that the device does not have,
+/// and options outside their domain are refused before anything is launched.
+pub fn forward(
+    client: &Client,
+    inputs: &Inputs,
+    spec: &AttentionSpec,
+) -> Result<Output, AttentionError> {
+    let setup = Setup::new(client, inputs, spec)?;
+    let problem = setup.problem;
+    let rows = problem.batch * problem.heads * problem.seq_q;
+    let out = bind::empty(client, rows * problem.value_dim, inputs.query.elem);
+    let lse = bind::empty(client, rows, bind::F32);
+    if rows > 0 {
+        let plan = setup.plan(Walk::Forward);
+        let widths = setup.widths(&plan, inputs, &[]);
+        launch_forward(&setup, inputs, &plan, widths, &out, &lse);
+    }
+    Ok(Output { out, lse })
+}
+
+fn launch_forward(
+    setup: &Setup,
+    inputs: &Inputs,
+    plan: &Plan,
+    widths: Widths,
+    out: &Handle,
+    lse: &Handle,
+) {
+    let AttentionProblem {
+        batch,
+        heads,
+        seq_q,
+        value_dim,
+        ..
+    } = setup.problem;
+    let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
+    let rows = batch * heads * seq_q;
+    // SAFETY: every lane's row and token is clamped to the problem's sizes, which the shapes of
+    // the bound tensors have been checked against.
+    unsafe {
+        attention_forward::launch_unchecked(
+            setup.client,
+            cubes(plan, batch * heads, seq_q),
+            CubeDim::new_1d(plan.units),
+            setup.address,
+            plan.lanes,
+            widths.head,
+            widths.value,
+            bind(&inputs.query, widths.head),
+            bind(key, widths.head),
+            bind(value, widths.value),
+            table(inputs.mask.as_ref()),
+            table(inputs.bias.as_ref()),
+            BufferArg::from_raw_parts(out.clone(), rows * value_dim / widths.value),
+            BufferArg::from_raw_parts(lse.clone(), rows),
+            layout(&inputs.query, widths.head),
+            layout(&inputs.key, widths.head),
+            layout(&inputs.value, widths.value),
+            setup.sizes(),
+            setup.blueprint(plan, inputs, 2),
+            inputs.query.elem,
+            setup.mask_elem(inputs),
+        );
+    }
+}
+
+/// Computes the gradients of [`forward`]. The bias' gradient is computed when `bias_grad` is set
+/// and there is a bias.
+///
+/// # Errors
+///
+/// As [`forward`]; the saved tensors and the gradients have to have the output's shape.
+pub fn backward(
+    client: &Client,
+    inputs: &BackwardInputs,
+    spec: &AttentionSpec,
+    bias_grad: bool,
+) -> Result<Gradients, AttentionError> {
+    let setup = Setup::new(client, &inputs.forward, spec)?;
+    setup.check_saved(inputs)?;
+    let problem = setup.problem;
+    let elem = inputs.forward.query.elem;
+    let rows = problem.batch * problem.heads * problem.seq_q;
+    let keys = problem.batch * problem.kv_heads * problem.seq_kv;
+    let gradients = Gradients {
+        query: bind::empty(client, rows * problem.head_dim, elem),
+        key: bind::empty(client, keys * problem.head_dim, elem),
+        value: bind::empty(client, keys * problem.value_dim, elem),
+        bias: None,
+    };
+    let stats = bind::empty(client, rows * 2, bind::F32);
+    if rows > 0 {
+        launch_delta(&setup, inputs, &stats);
+        launch_query(&setup, inputs, &stats, &gradients.query);
+    }
+    if keys > 0 {
+        launch_keys(&setup, inputs, &stats, &gradients);
+    }
+    let bias = match (&inputs.forward.bias, bias_grad) {
+        (Some(bias), true) => Some(launch_bias(&setup, inputs, bias, &stats)),
+        _ => None,
+    };
+    Ok(Gradients { bias, ..gradients })
+}
+
+fn launch_delta(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) {
+    let problem = setup.problem;
+    let rows = problem.batch * problem.heads * problem.seq_q;
+    let units = setup.plan(Walk::Backward).units;
+    // SAFETY: each unit reads one row of tensors whose shapes have been checked.
+    unsafe {
+        attention_delta::launch_unchecked(
+            setup.client,
+            bind::spread(rows.div_ceil(units as usize)),
+            CubeDim::new_1d(units),
+            setup.address,
+            bind(&inputs.out, 1),
+            bind(&inputs.grad_out, 1),
+            bind(&inputs.lse, 1),
+            inputs.grad_lse.as_ref().map(|grad| bind(grad, 1)).into(),
+            BufferArg::from_raw_parts(stats.clone(), rows * 2),
+            layout(&inputs.out, 1),
+            layout(&inputs.grad_out, 1),
+            setup.sizes(),
+            problem.value_dim,
+            inputs.out.elem,
+        );
+    }
+}
+
+fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &Handle) {
+    let AttentionProblem {
+        batch,
+        heads,
+        seq_q,
+        head_dim,
+        ..
+    } = setup.problem;
+    let forward = &inputs.forward;
+    let plan = setup.plan(Walk::Backward);
+    let widths = setup.widths(&plan, forward, &[&inputs.grad_out]);
+    let [key, value] = setup.readable([&forward.key, &forward.value], &forward.query);
+    let rows = batch * heads * seq_q;
+    // SAFETY: as in `launch_forward`.
+    unsafe {
+        attention_backward_query::launch_unchecked(
+            setup.client,
+            cubes(&plan, batch * heads, seq_q),
+            CubeDim::new_1d(plan.units),
+            setup.address,
+            plan.lanes,
+            widths.head,
+            widths.value,
+            bind(&forward.query, widths.head),
+            bind(key, widths.head),
+            bind(value, widths.value),
+            bind(&inputs.grad_out, widths.value),
+            BufferArg::from_raw_parts(stats.clone(), rows * 2),
+            table(forward.mask.as_ref()),
+            table(forward.bias.as_ref()),
+            BufferArg::from_raw_parts(grad.clone(), rows * head_dim / widths.head),
+            layout(&forward.query, widths.head),
+            layout(&forward.key, widths.head),
+            layout(&forward.value, widths.value),
+            layout(&inputs.grad_out, widths.value),
+            setup.sizes(),
+            setup.blueprint(&plan, forward, 2),
+            forward.query.elem,
+            setup.mask_elem(forward),
+        );
+    }
+}
+
+/// One walk where a core holds both gradients, two where a lane's registers do not.
+fn launch_keys(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, gradients: &Gradients) {
+    let plan = setup.plan(Walk::Backward);
+    let walks: &[KeyGradients] = if plan.tile_per_unit {
+        &[KeyGradients {
+            key: true,
+            value: true,
+        }]
+    } else {
+        &[
+            KeyGradients {
+                key: true,
+                value: false,
+            },
+            KeyGradients {
+                key: false,
+                value: true,
+            },
+        ]
+    };
+    for &wanted in walks {
+        launch_key_walk(setup, inputs, &plan, wanted, stats, gradients);
+    }
+}
+
+fn launch_key_walk(
+    setup: &Setup,
+    inputs: &BackwardInputs,
+    plan: &Plan,
+    wanted: KeyGradients,
+    stats: &Handle,
+    gradients: &Gradients,
+) {
+    let AttentionProblem {
+        batch,
+        heads,
+        kv_heads,
+        seq_q,
+        seq_kv,
+        head_dim,
+        value_dim,
+    } = setup.problem;
+    let forward = &inputs.forward;
+    let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
+    let [query, grad_out] = setup.readable([&forward.query, &inputs.grad_out], &forward.key);
+    let keys = batch * kv_heads * seq_kv;
+    // SAFETY: as in `launch_forward`.
+    unsafe {
+        attention_backward_key::launch_unchecked(
+            setup.client,
+            cubes(plan, batch * kv_heads, seq_kv),
+            CubeDim::new_1d(plan.units),
+            setup.address,
+            plan.lanes,
+            widths.head,
+            widths.value,
+            bind(query, widths.head),
+            bind(&forward.key, widths.head),
+            wanted
+                .key
+                .then(|| bind(&forward.value, widths.value))
+                .into(),
+            bind(grad_out, widths.value),
+            BufferArg::from_raw_parts(stats.clone(), batch * heads * seq_q * 2),
+            table(forward.mask.as_ref()),
+            table(forward.bias.as_ref()),
+            wanted
+                .key
+                .then(|| BufferArg::from_raw_parts(gradients.key.clone(), keys * head_dim / widths.head))
+                .into(),
+            wanted
+                .value
+                .then(|| BufferArg::from_raw_parts(gradients.value.clone(), keys * value_dim / widths.value))
+                .into(),
+            layout(&forward.query, widths.head),
+            layout(&forward.key, widths.head),
+            layout(&forward.value, widths.value),
+            layout(&inputs.grad_out, widths.value),
+            setup.sizes(),
+            wanted,
+            setup.blueprint(plan, forward, 3),
+            forward.key.elem,
+            setup.mask_elem(forward),
+        );
+    }
+}
+
+fn launch_bias(
+    setup: &Setup,
+    inputs: &BackwardInputs,
+    bias: &TensorRef,
+    stats: &Handle,
+) -> Handle {
+    let client = setup.client;
+    let problem = setup.problem;
+    let [bias_batch, bias_heads, bias_rows, keys] = bias.shape;
+    let grad = bind::empty(client, bias.shape.iter().product(), bias.elem);
+    if problem.seq_q == 0 || problem.seq_kv == 0 {
+        return grad;
+    }
+    let plan = setup.plan(Walk::Backward);
+    let summed = bias_rows != problem.seq_q;
+    let slots = if summed {
+        problem.seq_q.min(plan.rows_per_cube())
+    } else {
+        problem.seq_q
+    };
+    let pairs = bias_batch * bias_heads;
+    let (target, elem) = if summed {
+        (bind::empty(client, pairs * slots * keys, bind::F32), bind::F32)
+    } else {
+        (grad.clone(), bias.elem)
+    };
+    let forward = &inputs.forward;
+    let widths = setup.widths(&plan, forward, &[&inputs.grad_out]);
+    let rows = problem.batch * problem.heads * problem.seq_q;
+    // SAFETY: as in `launch_forward`; slots and keys bound what is written.
+    unsafe {
+        attention_backward_bias::launch_unchecked(
+            client,
+            cubes(&plan, pairs, slots),
+            CubeDim::new_1d(plan.units),
+            setup.address,
+            plan.lanes,
+            widths.head,
+            widths.value,
+            bind(&forward.query, widths.head),
+            bind(&forward.key, widths.head),
+            bind(&forward.value, widths.value),
+            bind(&inputs.grad_out, widths.value),
+            BufferArg::from_raw_parts(stats.clone(), rows * 2),
+            table(forward.mask.as_ref()),
+            bind::score_table(bias),
+            BufferArg::from_raw_parts(target.clone(), pairs * slots * keys),
+            layout(&forward.query, widths.head),
+            layout(&forward.key, widths.head),
+            layout(&forward.value, widths.value),
+            layout(&inputs.grad_out, widths.value),
+            setup.sizes(),
+            BiasGradientLaunch::new(bias_batch, bias_heads, slots, keys),
+            setup.blueprint(&plan, forward, 2),
+            bias.elem,
+            setup.mask_elem(forward),
+            elem,
+        );
+        if summed {
+            attention_sum_slots::launch_unchecked(
+                client,
+                bind::spread((pairs * keys).div_ceil(plan.units as usize)),
+                CubeDim::new_1d(plan.units),
+                setup.address,
+                BufferArg::from_raw_parts(target, pairs * slots * keys),
+                BufferArg::from_raw_parts(grad.clone(), pairs * keys),
+                pairs,
+                slots,
+                keys,
+                bias.elem,
+            );
+        }
+    }
+    grad
+}

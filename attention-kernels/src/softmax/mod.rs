@@ -1,0 +1,34 @@
+//! Exact attention.
+//!
+//! ```text
+//! S = scale * Q K^T,  softcapped,  + bias,  hidden where the mask or causality says
+//! P = softmax(S) over the keys,    O = P V,    LSE = log(sum(exp(S)))
+//! ```
+//!
+//! Query `[batch, heads, seq_q, head_dim]`, key `[batch, kv_heads, seq_kv, head_dim]`, value
+//! `[batch, kv_heads, seq_kv, value_dim]`, output `[batch, heads, seq_q, value_dim]`, LSE
+//! `[batch, heads, seq_q]` in f32. Mask and bias broadcast to `[batch, heads, seq_q, seq_kv]`.
+//!
+//! Scores never reach global memory: the forward keeps `O` and `LSE`, the backward recomputes
+//! `P = exp(S - LSE)` in two walks, one over the queries and one over the keys, each of which owns
+//! what it writes, so that there are no atomics and the same inputs give the same bits
+//! (FlashAttention-2, <https://arxiv.org/abs/2307.08691>).
+//!
+//! A score at or below `f32::MIN` is hidden like a masked one.
+
+mod args;
+mod backward_bias;
+mod backward_key;
+mod backward_query;
+mod bind;
+mod delta;
+mod forward;
+mod key_walk;
+mod launch;
+mod plan;
+mod query_walk;
+mod rows;
+mod score;
+mod setup;
+
+pub use launch::{BackwardInputs, Gradients, Inputs, Output, backward, forward};

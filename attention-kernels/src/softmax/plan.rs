@@ -1,0 +1,87 @@
+//! Which tiles a device gets.
+
+use cubecl::ir::DeviceProperties;
+
+use crate::tile::RowTile;
+
+/// The shape of a launch on one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub tile: RowTile,
+    /// Rows of a vector register: 1 where the lanes are units.
+    pub lanes: usize,
+    /// Units of a cube.
+    pub units: u32,
+    /// Units are cores, each with row tiles of its own.
+    pub tile_per_unit: bool,
+    /// The widest vector that rows and tokens are read with.
+    pub max_width: usize,
+}
+
+/// Which walk a plan is for: they differ in how many rows of `dim` registers they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    Forward,
+    Backward,
+}
+
+impl Plan {
+    /// Rows that the units of a cube own together.
+    pub fn rows_per_cube(&self) -> usize {
+        self.units as usize * self.tile.groups * self.lanes
+    }
+
+    /// The plan for a walk over rows of at most `dim` dimensions.
+    pub fn new(properties: &DeviceProperties, walk: Walk, dim: usize) -> Self {
+        match properties.hardware.num_cpu_cores {
+            Some(cores) => Self::for_cores(properties, cores, walk),
+            None => Self::for_lanes(properties, walk, dim),
+        }
+    }
+
+    /// A unit is a core: rows across the lanes of its vector registers, key blocks that stay in
+    /// its first-level cache.
+    fn for_cores(properties: &DeviceProperties, cores: u32, _walk: Walk) -> Self {
+        let hardware = &properties.hardware;
+        let lanes = (hardware.load_width as usize / 32).clamp(1, 16);
+        let registers = hardware.vector_register_count.unwrap_or(16) as usize;
+        // Two groups of rows meet `tokens` keys: sums, rows and one broadcast have to fit.
+        let tokens = (registers / 4).clamp(2, 8);
+        Self {
+            tile: RowTile {
+                groups: 2,
+                tokens,
+                block: 64,
+                dims: tokens,
+                unroll: false,
+            },
+            lanes,
+            units: cores.max(1),
+            tile_per_unit: true,
+            max_width: 1,
+        }
+    }
+
+    /// A unit is a lane: one row each, held in its registers. Every key is unrolled, so that the
+    /// number of keys per step bounds the kernel's size and its compile time.
+    fn for_lanes(properties: &DeviceProperties, walk: Walk, dim: usize) -> Self {
+        let budget = match walk {
+            Walk::Forward => 512,
+            Walk::Backward => 256,
+        };
+        let tokens = (budget / dim.max(1)).clamp(1, 8);
+        Self {
+            tile: RowTile {
+                groups: 1,
+                tokens,
+                block: tokens,
+                dims: 8,
+                unroll: true,
+            },
+            lanes: 1,
+            units: properties.hardware.max_units_per_cube.min(64),
+            tile_per_unit: false,
+            max_width: 4,
+        }
+    }
+}

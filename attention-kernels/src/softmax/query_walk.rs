@@ -1,0 +1,111 @@
+//! Lanes own queries and walk over the keys: what the forward, the query backward and the bias
+//! backward share.
+
+use cubecl::prelude::*;
+
+use super::{
+    args::{Blueprint, ScoreTable, Sizes},
+    rows::{OwnedRows, visible_keys},
+    score::{HIDDEN, LaneTable, ScoreTables, capped},
+};
+
+/// What one unit knows of the score matrix while its queries walk over the keys.
+#[derive(CubeType)]
+pub(crate) struct QueryWalk<E: Float, M: Numeric, N: Size> {
+    tables: ScoreTables<E, M>,
+    visible: Array<Vector<u32, N>>,
+    batch: usize,
+    head: usize,
+    /// The keys below are seen by every query of the tile.
+    whole: usize,
+    /// The keys from here on are seen by no query of the tile.
+    pub end: usize,
+}
+
+#[cube]
+impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
+    pub fn new(
+        own: &OwnedRows,
+        mask: ComptimeOption<ScoreTable<M>>,
+        bias: ComptimeOption<ScoreTable<E>>,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) -> QueryWalk<E, M, N> {
+        let lanes = N::value();
+        let groups = comptime!(blueprint.tile.groups);
+        let count = comptime!(groups * lanes);
+        let mut visible = Array::<Vector<u32, N>>::new(groups);
+        #[unroll]
+        for g in 0..groups {
+            let mut keys = Vector::<u32, N>::new(0u32);
+            #[unroll]
+            for lane in 0..lanes {
+                let row = own.rows[comptime!(g * lanes + lane)];
+                keys.insert(lane, visible_keys(row, sizes, blueprint.causal) as u32);
+            }
+            visible[g] = keys;
+        }
+        let mask = mask.map(|table| LaneTable::<M>::along_queries(table, &own.rows, count, sizes.seq_q));
+        let bias = bias.map(|table| LaneTable::<E>::along_queries(table, &own.rows, count, sizes.seq_q));
+        QueryWalk::<E, M, N> {
+            tables: ScoreTables::<E, M> { mask, bias },
+            visible,
+            batch: own.batch,
+            head: own.head,
+            whole: visible_keys(own.first, sizes, blueprint.causal),
+            end: visible_keys(own.end - 1, sizes, blueprint.causal),
+        }
+    }
+
+    /// Softcaps a block of products, in place.
+    pub fn cap(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        softcap: f32,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        let tile = comptime!(blueprint.tile);
+        if comptime!(blueprint.softcap) {
+            #[unroll(tile.unroll)]
+            for slot in 0..comptime!(tile.block * tile.groups) {
+                scores[slot] = capped::<N>(scores[slot], softcap, true);
+            }
+        }
+    }
+
+    /// Adds the bias to a block of scores and hides what is masked, in place.
+    pub fn hide(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        token: usize,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        let tile = comptime!(blueprint.tile);
+        let groups = comptime!(tile.groups);
+        if comptime!(blueprint.mask || blueprint.bias) {
+            #[unroll(tile.unroll)]
+            for t in 0..comptime!(tile.block) {
+                let key = min(token + t, sizes.seq_kv - 1);
+                #[unroll]
+                for g in 0..groups {
+                    scores[t * groups + g] = self.tables.apply::<N>(
+                        scores[t * groups + g], self.batch, self.head, key, g, blueprint,
+                    );
+                }
+            }
+        }
+        if token + comptime!(tile.block) > self.whole {
+            #[unroll(tile.unroll)]
+            for t in 0..comptime!(tile.block) {
+                let position = Vector::<u32, N>::new((token + t) as u32);
+                #[unroll]
+                for g in 0..groups {
+                    let hidden = position.greater_equal(&self.visible[g]);
+                    scores[t * groups + g] =
+                        select_many(hidden, Vector::new(f32::new(HIDDEN)), scores[t * groups + g]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! From a product to a score: softcap, bias, masks. Shared by every kernel of exact attention.
+
+use cubecl::prelude::*;
+
+use super::args::{Blueprint, ScoreTable};
+
+/// A score at or below this is hidden: it takes no part in the softmax, exactly.
+pub(crate) const HIDDEN: f32 = f32::MIN;
+
+/// `softcap * tanh(score / softcap)`
+#[cube]
+pub(crate) fn capped<N: Size>(
+    score: Vector<f32, N>,
+    softcap: f32,
+    #[comptime] enabled: bool,
+) -> Vector<f32, N> {
+    if comptime!(enabled) {
+        let cap = Vector::new(softcap);
+        Vector::tanh(score / cap) * cap
+    } else {
+        score
+    }
+}
+
+/// `exp(score - reference)`, and exactly 0 for a hidden score.
+#[cube]
+pub(crate) fn weight<N: Size>(
+    score: Vector<f32, N>,
+    reference: Vector<f32, N>,
+) -> Vector<f32, N> {
+    let hidden = score.less_equal(&Vector::new(f32::new(HIDDEN)));
+    select_many(hidden, Vector::new(0.0f32), Vector::exp(score - reference))
+}
+
+/// [`capped`] for a block of products, in place; `gradients` are multiplied by its derivative.
+#[cube]
+pub(crate) fn cap_with_slope<N: Size>(
+    products: &mut Array<Vector<f32, N>>,
+    gradients: &mut Array<Vector<f32, N>>,
+    softcap: f32,
+    #[comptime] blueprint: Blueprint,
+) {
+    let tile = comptime!(blueprint.tile);
+    if comptime!(blueprint.softcap) {
+        #[unroll(tile.unroll)]
+        for slot in 0..comptime!(tile.block * tile.groups) {
+            let score = capped::<N>(products[slot], softcap, true);
+            let ratio = score / Vector::new(softcap);
+            gradients[slot] = gradients[slot] * (Vector::new(1.0f32) - ratio * ratio);
+            products[slot] = score;
+        }
+    }
+}
+
+/// Where each lane reads its mask or bias: lanes along the queries, or along the keys.
+#[derive(CubeType)]
+pub(crate) struct LaneTable<T: Numeric> {
+    table: ScoreTable<T>,
+    lanes: Array<usize>,
+    token_stride: usize,
+}
+
+#[cube]
+impl<T: Numeric> LaneTable<T> {
+    /// Lanes are queries, tokens are keys.
+    pub fn along_queries(
+        table: ScoreTable<T>,
+        rows: &Array<usize>,
+        #[comptime] count: usize,
+        length: usize,
+    ) -> LaneTable<T> {
+        let lanes = lane_offsets(rows, count, table.query, length);
+        let token_stride = table.key;
+        LaneTable::<T> {
+            table,
+            lanes,
+            token_stride,
+        }
+    }
+
+    /// Lanes are keys, tokens are queries.
+    pub fn along_keys(
+        table: ScoreTable<T>,
+        rows: &Array<usize>,
+        #[comptime] count: usize,
+        length: usize,
+    ) -> LaneTable<T> {
+        let lanes = lane_offsets(rows, count, table.key, length);
+        let token_stride = table.query;
+        LaneTable::<T> {
+            table,
+            lanes,
+            token_stride,
+        }
+    }
+
+    /// The lanes' entries for one token of one head.
+    pub fn read<N: Size>(
+        &self,
+        batch: usize,
+        head: usize,
+        token: usize,
+        #[comptime] group: usize,
+        #[comptime] uniform: bool,
+    ) -> Vector<f32, N> {
+        let lanes = N::value();
+        let start =
+            batch * self.table.batch + head * self.table.head + token * self.token_stride;
+        let first = self.table.data[start + self.lanes[comptime!(group * lanes)]];
+        let mut values = Vector::<f32, N>::new(f32::cast_from(first));
+        if comptime!(!uniform) {
+            #[unroll]
+            for lane in 1..lanes {
+                let entry = self.table.data[start + self.lanes[comptime!(group * lanes + lane)]];
+                values.insert(lane, f32::cast_from(entry));
+            }
+        }
+        values
+    }
+}
+
+#[cube]
+fn lane_offsets(
+    rows: &Array<usize>,
+    #[comptime] count: usize,
+    stride: usize,
+    length: usize,
+) -> Array<usize> {
+    let mut offsets = Array::<usize>::new(count);
+    #[unroll]
+    for slot in 0..count {
+        offsets[slot] = min(rows[slot], length - 1) * stride;
+    }
+    offsets
+}
+
+/// The bias and the mask of one unit's lanes.
+#[derive(CubeType)]
+pub(crate) struct ScoreTables<E: Float, M: Numeric> {
+    pub mask: ComptimeOption<LaneTable<M>>,
+    pub bias: ComptimeOption<LaneTable<E>>,
+}
+
+#[cube]
+impl<E: Float, M: Numeric> ScoreTables<E, M> {
+    /// Adds the bias and hides what the mask hides, for one token of one head.
+    pub fn apply<N: Size>(
+        &self,
+        score: Vector<f32, N>,
+        batch: usize,
+        head: usize,
+        token: usize,
+        #[comptime] g: usize,
+        #[comptime] blueprint: Blueprint,
+    ) -> Vector<f32, N> {
+        let mut result = score;
+        #[comptime]
+        match &self.bias {
+            ComptimeOption::Some(bias) => {
+                result += bias.read::<N>(batch, head, token, g, blueprint.bias_uniform);
+            }
+            ComptimeOption::None => {}
+        }
+        #[comptime]
+        match &self.mask {
+            ComptimeOption::Some(mask) => {
+                let hidden = mask
+                    .read::<N>(batch, head, token, g, blueprint.mask_uniform)
+                    .not_equal(&Vector::new(0.0f32));
+                result = select_many(hidden, Vector::new(f32::new(HIDDEN)), result);
+            }
+            ComptimeOption::None => {}
+        }
+        result
+    }
+}

@@ -1,0 +1,223 @@
+//! Arguments that passed every check, and what follows from them.
+
+use attention_core::{AttentionError, AttentionProblem, AttentionSpec};
+use cubecl::{
+    client::Client,
+    features::TypeUsage,
+    ir::{AddressType, ElemType, FloatKind, UIntKind},
+};
+
+use super::{
+    args::{Blueprint, SizesLaunch},
+    bind::{self, Widths, extent, step},
+    launch::{BackwardInputs, Inputs},
+    plan::{Plan, Walk},
+};
+use crate::TensorRef;
+
+/// A checked problem on a device.
+pub(crate) struct Setup<'a> {
+    pub client: &'a Client,
+    pub problem: AttentionProblem,
+    pub address: AddressType,
+    spec: &'a AttentionSpec,
+}
+
+impl<'a> Setup<'a> {
+    pub fn new(
+        client: &'a Client,
+        inputs: &Inputs,
+        spec: &'a AttentionSpec,
+    ) -> Result<Self, AttentionError> {
+        spec.validate()?;
+        let problem = inputs.shapes().validate()?;
+        check_elements(client, inputs)?;
+        let tensors = [Some(&inputs.query), Some(&inputs.key), Some(&inputs.value)];
+        let tables = [inputs.mask.as_ref(), inputs.bias.as_ref()];
+        let largest = tensors.into_iter().chain(tables).flatten().map(extent);
+        let outputs = problem.output_shape().iter().product::<usize>();
+        let address = address_type(client, largest.max().unwrap_or(0).max(outputs))?;
+        Ok(Self {
+            client,
+            problem,
+            address,
+            spec,
+        })
+    }
+
+    /// Refuses saved tensors and gradients that do not fit the output.
+    pub fn check_saved(&self, inputs: &BackwardInputs) -> Result<(), AttentionError> {
+        let out = self.problem.output_shape();
+        let [batch, heads, rows] = self.problem.lse_shape();
+        let row = [batch, heads, rows, 1];
+        let elem = inputs.forward.query.elem;
+        let mut saved = vec![
+            ("out", &inputs.out, out, elem),
+            ("grad_out", &inputs.grad_out, out, elem),
+            ("lse", &inputs.lse, row, bind::F32),
+        ];
+        saved.extend(
+            inputs
+                .grad_lse
+                .as_ref()
+                .map(|grad| ("grad_lse", grad, row, bind::F32)),
+        );
+        for (argument, tensor, shape, elem) in saved {
+            if tensor.shape != shape {
+                return Err(AttentionError::Shape {
+                    argument,
+                    given: tensor.shape.to_vec(),
+                    accepted: format!("{shape:?}"),
+                });
+            }
+            if tensor.elem != elem {
+                return Err(wrong_dtype(argument, tensor.elem, elem.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn plan(&self, walk: Walk) -> Plan {
+        let dim = self.problem.head_dim.max(self.problem.value_dim);
+        Plan::new(self.client.properties(), walk, dim)
+    }
+
+    /// The widest loads that every tensor's strides, offset and size allow.
+    pub fn widths(&self, plan: &Plan, inputs: &Inputs, like_value: &[&TensorRef]) -> Widths {
+        let mut values = vec![&inputs.value];
+        values.extend(like_value);
+        Widths {
+            head: widest(plan, &[&inputs.query, &inputs.key]),
+            value: widest(plan, &values),
+        }
+    }
+
+    /// Tensors without elements cannot be bound and are never read: the other stands in.
+    pub fn readable<'t, const T: usize>(
+        &self,
+        tensors: [&'t TensorRef; T],
+        other: &'t TensorRef,
+    ) -> [&'t TensorRef; T] {
+        tensors.map(|tensor| if extent(tensor) == 0 { other } else { tensor })
+    }
+
+    pub fn sizes(&self) -> SizesLaunch {
+        let offset = self.problem.causal_offset(self.spec.causal).unwrap_or(0);
+        SizesLaunch::new(
+            self.problem.batch,
+            self.problem.heads,
+            self.problem.group_size(),
+            self.problem.seq_q,
+            self.problem.seq_kv,
+            offset.max(0) as usize,
+            (-offset).max(0) as usize,
+            self.spec.scale_for(self.problem.head_dim) as f32,
+            self.spec.softcap.unwrap_or(1.0) as f32,
+            f32::NEG_INFINITY,
+        )
+    }
+
+    /// `lane_axis` is the axis of the scores that the lanes lie along: 2 for queries, 3 for keys.
+    pub fn blueprint(&self, plan: &Plan, inputs: &Inputs, lane_axis: usize) -> Blueprint {
+        let uniform = |table: &Option<TensorRef>| {
+            table
+                .as_ref()
+                .is_some_and(|tensor| step(tensor, lane_axis) == 0)
+        };
+        Blueprint {
+            tile: plan.tile,
+            head_dim: self.problem.head_dim,
+            value_dim: self.problem.value_dim,
+            tile_per_unit: plan.tile_per_unit,
+            causal: self.spec.causal.is_some(),
+            softcap: self.spec.softcap.is_some(),
+            mask: inputs.mask.is_some(),
+            bias: inputs.bias.is_some(),
+            mask_uniform: uniform(&inputs.mask),
+            bias_uniform: uniform(&inputs.bias),
+        }
+    }
+
+    /// The mask's element type; any that every device has where there is no mask.
+    pub fn mask_elem(&self, inputs: &Inputs) -> ElemType {
+        let none = ElemType::UInt(UIntKind::U32);
+        inputs.mask.as_ref().map_or(none, |mask| mask.elem)
+    }
+}
+
+fn widest(plan: &Plan, tensors: &[&TensorRef]) -> usize {
+    let fits = |width: usize| {
+        tensors.iter().all(|tensor| {
+            let offset = tensor.handle.offset_start.unwrap_or(0) as usize;
+            tensor.shape[3].is_multiple_of(width)
+                && step(tensor, 3) <= 1
+                && (0..3).all(|axis| step(tensor, axis).is_multiple_of(width))
+                && offset.is_multiple_of(width * tensor.elem.size())
+        })
+    };
+    [4, 2]
+        .into_iter()
+        .find(|&width| width <= plan.max_width && fits(width))
+        .unwrap_or(1)
+}
+
+fn check_elements(client: &Client, inputs: &Inputs) -> Result<(), AttentionError> {
+    let elem = inputs.query.elem;
+    let offered = offered_floats(client);
+    if !offered.contains(&elem) {
+        let names: Vec<_> = offered.iter().map(ToString::to_string).collect();
+        return Err(wrong_dtype("query", elem, names.join(", ")));
+    }
+    let others = [
+        ("key", Some(&inputs.key)),
+        ("value", Some(&inputs.value)),
+        ("bias", inputs.bias.as_ref()),
+    ];
+    for (argument, tensor) in others {
+        if let Some(tensor) = tensor.filter(|tensor| tensor.elem != elem) {
+            return Err(wrong_dtype(
+                argument,
+                tensor.elem,
+                format!("{elem}, the query's"),
+            ));
+        }
+    }
+    match inputs.mask.as_ref().map(|mask| mask.elem) {
+        None | Some(ElemType::UInt(UIntKind::U8 | UIntKind::U32)) => Ok(()),
+        Some(other) => Err(wrong_dtype("mask", other, "u8 or u32".into())),
+    }
+}
+
+/// The float types that buffers on the device may hold and kernels may convert.
+fn offered_floats(client: &Client) -> Vec<ElemType> {
+    [FloatKind::F32, FloatKind::F16, FloatKind::BF16]
+        .map(ElemType::Float)
+        .into_iter()
+        .filter(|&elem| {
+            let usage = client.properties().type_usage(elem);
+            usage.contains(TypeUsage::Buffer) && usage.contains(TypeUsage::Conversion)
+        })
+        .collect()
+}
+
+fn wrong_dtype(argument: &'static str, given: ElemType, accepted: String) -> AttentionError {
+    AttentionError::DType {
+        argument,
+        given: given.to_string(),
+        accepted,
+    }
+}
+
+fn address_type(client: &Client, largest: usize) -> Result<AddressType, AttentionError> {
+    if u32::try_from(largest).is_ok() {
+        return Ok(AddressType::U32);
+    }
+    if client.properties().supports_address(AddressType::U64) {
+        return Ok(AddressType::U64);
+    }
+    Err(AttentionError::Value {
+        argument: "elements of the largest tensor",
+        given: largest.to_string(),
+        accepted: format!("at most {}: the device has 32-bit addresses", u32::MAX),
+    })
+}

@@ -1,0 +1,8 @@
+//! The one thing that differs per hardware: how a tile of rows is held and multiplied.
+
+mod register;
+
+pub(crate) use register::{
+    Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled, load_rows,
+    row_offsets, store_rows,
+};
