@@ -2,8 +2,8 @@
 
 use cubecl::prelude::*;
 
-pub(crate) use crate::tile::{Layout, LayoutLaunch};
 use crate::tile::RowTile;
+pub(crate) use crate::tile::{Layout, LayoutLaunch};
 
 /// The sizes and scalars of a problem.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]

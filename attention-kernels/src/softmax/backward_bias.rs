@@ -15,7 +15,14 @@ use crate::tile::{Stream, block_products, filled, load_rows, row_offsets};
 /// Each lane owns a slot: a query, or, where the bias broadcasts over the queries, every
 /// `slots`-th query, summed.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(crate) fn attention_backward_bias<E: Float, M: Numeric, O: Float, N: Size, W: Size, WV: Size>(
+pub(crate) fn attention_backward_bias<
+    E: Float,
+    M: Numeric,
+    O: Float,
+    N: Size,
+    W: Size,
+    WV: Size,
+>(
     query: &[Vector<E, W>],
     key: &[Vector<E, W>],
     value: &[Vector<E, WV>],
@@ -65,31 +72,70 @@ pub(crate) fn attention_backward_bias<E: Float, M: Numeric, O: Float, N: Size, W
                             lanes,
                         );
                         let some_bias = ComptimeOption::Some(bias.clone());
-                        let walk =
-                            QueryWalk::<E, M, N>::new(&own, mask.clone(), some_bias, &sizes, blueprint);
+                        let walk = QueryWalk::<E, M, N>::new(
+                            &own,
+                            mask.clone(),
+                            some_bias,
+                            &sizes,
+                            blueprint,
+                        );
                         let at = row_offsets(
-                            &own.rows, lanes, &query_layout, own.batch, own.head, sizes.seq_q,
+                            &own.rows,
+                            lanes,
+                            &query_layout,
+                            own.batch,
+                            own.head,
+                            sizes.seq_q,
                         );
                         let queries = load_rows::<E, N, W>(
-                            query, &at, query_layout.dim, sizes.scale, blueprint.head_dim, config,
+                            query,
+                            &at,
+                            query_layout.dim,
+                            sizes.scale,
+                            blueprint.head_dim,
+                            config,
                         );
                         let at = row_offsets(
-                            &own.rows, lanes, &grad_layout, own.batch, own.head, sizes.seq_q,
+                            &own.rows,
+                            lanes,
+                            &grad_layout,
+                            own.batch,
+                            own.head,
+                            sizes.seq_q,
                         );
                         let grads = load_rows::<E, N, WV>(
-                            grad_out, &at, grad_layout.dim, f32::new(1.0), blueprint.value_dim, config,
+                            grad_out,
+                            &at,
+                            grad_layout.dim,
+                            f32::new(1.0),
+                            blueprint.value_dim,
+                            config,
                         );
                         let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
-                        let lse = lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, groups);
-                        let delta = lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, groups);
+                        let lse =
+                            lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, groups);
+                        let delta =
+                            lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, groups);
                         let kv_head = own.head / sizes.group;
                         let keys = Stream::of(&key_layout, own.batch, kv_head, last);
                         let values = Stream::of(&value_layout, own.batch, kv_head, last);
                         block_products::<E, N, W>(
-                            &queries, key, &keys, token, &mut scores, blueprint.head_dim, config,
+                            &queries,
+                            key,
+                            &keys,
+                            token,
+                            &mut scores,
+                            blueprint.head_dim,
+                            config,
                         );
                         block_products::<E, N, WV>(
-                            &grads, value, &values, token, &mut slopes, blueprint.value_dim, config,
+                            &grads,
+                            value,
+                            &values,
+                            token,
+                            &mut slopes,
+                            blueprint.value_dim,
+                            config,
                         );
                         walk.cap(&mut scores, sizes.softcap, blueprint);
                         walk.hide(&mut scores, token, &sizes, blueprint);
@@ -111,7 +157,14 @@ pub(crate) fn attention_backward_bias<E: Float, M: Numeric, O: Float, N: Size, W
         }
         if shape.keys == 1 {
             fold::<N>(&mut sums, blueprint);
-            write_block::<O, N>(&sums, grad_bias, &slots, 0usize.runtime(), &shape, blueprint);
+            write_block::<O, N>(
+                &sums,
+                grad_bias,
+                &slots,
+                0usize.runtime(),
+                &shape,
+                blueprint,
+            );
         }
     }
 }

@@ -48,18 +48,50 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
         let width = N::value();
         let lanes = comptime!(groups * width);
 
-        let at_key = row_offsets(&own.rows, lanes, &key_layout, own.batch, own.head, sizes.seq_kv);
-        let keys = load_rows::<E, N, W>(
-            key, &at_key, key_layout.dim, sizes.scale, blueprint.head_dim, config,
+        let at_key = row_offsets(
+            &own.rows,
+            lanes,
+            &key_layout,
+            own.batch,
+            own.head,
+            sizes.seq_kv,
         );
-        let at_value = row_offsets(&own.rows, lanes, &value_layout, own.batch, own.head, sizes.seq_kv);
+        let keys = load_rows::<E, N, W>(
+            key,
+            &at_key,
+            key_layout.dim,
+            sizes.scale,
+            blueprint.head_dim,
+            config,
+        );
+        let at_value = row_offsets(
+            &own.rows,
+            lanes,
+            &value_layout,
+            own.batch,
+            own.head,
+            sizes.seq_kv,
+        );
         let values: ComptimeOption<Array<Vector<f32, N>>> = value.map(|value| {
             load_rows::<E, N, WV>(
-                &value, &at_value, value_layout.dim, f32::new(1.0), blueprint.value_dim, config,
+                &value,
+                &at_value,
+                value_layout.dim,
+                f32::new(1.0),
+                blueprint.value_dim,
+                config,
             )
         });
-        let key_sums = comptime!(if wanted.key { blueprint.head_dim * groups } else { 1 });
-        let value_sums = comptime!(if wanted.value { blueprint.value_dim * groups } else { 1 });
+        let key_sums = comptime!(if wanted.key {
+            blueprint.head_dim * groups
+        } else {
+            1
+        });
+        let value_sums = comptime!(if wanted.value {
+            blueprint.value_dim * groups
+        } else {
+            1
+        });
         let mut key_grads = filled::<N>(0.0f32, key_sums, config.unroll);
         let mut value_grads = filled::<N>(0.0f32, value_sums, config.unroll);
         let factors = filled::<N>(1.0f32, groups, true);
@@ -77,12 +109,26 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
             for index in 0..blocks {
                 let token = start + index * comptime!(config.block);
                 let count = min(sizes.seq_q - token, comptime!(config.block).runtime());
-                block_products::<E, N, W>(&keys, query, &queries, token, &mut weights, blueprint.head_dim, config);
+                block_products::<E, N, W>(
+                    &keys,
+                    query,
+                    &queries,
+                    token,
+                    &mut weights,
+                    blueprint.head_dim,
+                    config,
+                );
                 #[comptime]
                 match &values {
                     ComptimeOption::Some(values) => {
                         block_products::<E, N, WV>(
-                            values, grad_out, &grads, token, &mut slopes, blueprint.value_dim, config,
+                            values,
+                            grad_out,
+                            &grads,
+                            token,
+                            &mut slopes,
+                            blueprint.value_dim,
+                            config,
                         );
                         subtract_delta::<N>(&mut slopes, stats, first, token, last, config);
                     }
@@ -102,14 +148,30 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                 }
                 if comptime!(wanted.value) {
                     accumulate::<E, N, WV>(
-                        &mut value_grads, &factors, false, &weights, grad_out, &grads, token, count,
-                        blueprint.value_dim, config,
+                        &mut value_grads,
+                        &factors,
+                        false,
+                        &weights,
+                        grad_out,
+                        &grads,
+                        token,
+                        count,
+                        blueprint.value_dim,
+                        config,
                     );
                 }
                 if comptime!(wanted.key) {
                     accumulate::<E, N, W>(
-                        &mut key_grads, &factors, false, &slopes, query, &queries, token, count,
-                        blueprint.head_dim, config,
+                        &mut key_grads,
+                        &factors,
+                        false,
+                        &slopes,
+                        query,
+                        &queries,
+                        token,
+                        count,
+                        blueprint.head_dim,
+                        config,
                     );
                 }
             }
@@ -119,8 +181,14 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
         #[comptime]
         match grad_value {
             ComptimeOption::Some(mut target) => store_rows::<E, N, WV>(
-                &mut value_grads, &factors, &mut target, &own.rows, first, sizes.seq_kv,
-                blueprint.value_dim, config,
+                &mut value_grads,
+                &factors,
+                &mut target,
+                &own.rows,
+                first,
+                sizes.seq_kv,
+                blueprint.value_dim,
+                config,
             ),
             ComptimeOption::None => {}
         }
@@ -133,8 +201,14 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                     scales[g] = Vector::new(sizes.scale);
                 }
                 store_rows::<E, N, W>(
-                    &mut key_grads, &scales, &mut target, &own.rows, first, sizes.seq_kv,
-                    blueprint.head_dim, config,
+                    &mut key_grads,
+                    &scales,
+                    &mut target,
+                    &own.rows,
+                    first,
+                    sizes.seq_kv,
+                    blueprint.head_dim,
+                    config,
                 );
             }
             ComptimeOption::None => {}

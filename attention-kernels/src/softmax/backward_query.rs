@@ -13,9 +13,7 @@ use super::{
     rows::{own_rows, tile_count, tile_index},
     score::{cap_with_slope, weight},
 };
-use crate::tile::{
-    Stream, accumulate, block_products, filled, load_rows, row_offsets, store_rows,
-};
+use crate::tile::{Stream, accumulate, block_products, filled, load_rows, row_offsets, store_rows};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
@@ -45,13 +43,37 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
         let width = N::value();
         let lanes = comptime!(groups * width);
 
-        let at_query = row_offsets(&own.rows, lanes, &query_layout, own.batch, own.head, sizes.seq_q);
-        let queries = load_rows::<E, N, W>(
-            query, &at_query, query_layout.dim, sizes.scale, blueprint.head_dim, config,
+        let at_query = row_offsets(
+            &own.rows,
+            lanes,
+            &query_layout,
+            own.batch,
+            own.head,
+            sizes.seq_q,
         );
-        let at_grad = row_offsets(&own.rows, lanes, &grad_layout, own.batch, own.head, sizes.seq_q);
+        let queries = load_rows::<E, N, W>(
+            query,
+            &at_query,
+            query_layout.dim,
+            sizes.scale,
+            blueprint.head_dim,
+            config,
+        );
+        let at_grad = row_offsets(
+            &own.rows,
+            lanes,
+            &grad_layout,
+            own.batch,
+            own.head,
+            sizes.seq_q,
+        );
         let grads = load_rows::<E, N, WV>(
-            grad_out, &at_grad, grad_layout.dim, f32::new(1.0), blueprint.value_dim, config,
+            grad_out,
+            &at_grad,
+            grad_layout.dim,
+            f32::new(1.0),
+            blueprint.value_dim,
+            config,
         );
         let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
         let lse = lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, groups);
@@ -61,15 +83,35 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
         let last = sizes.seq_kv - 1;
         let keys = Stream::of(&key_layout, own.batch, kv_head, last);
         let values = Stream::of(&value_layout, own.batch, kv_head, last);
-        let mut sums = filled::<N>(0.0f32, comptime!(blueprint.head_dim * groups), config.unroll);
+        let mut sums = filled::<N>(
+            0.0f32,
+            comptime!(blueprint.head_dim * groups),
+            config.unroll,
+        );
         let factors = filled::<N>(1.0f32, groups, true);
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
         for index in 0..walk.end.div_ceil(comptime!(config.block)) {
             let token = index * comptime!(config.block);
-            block_products::<E, N, W>(&queries, key, &keys, token, &mut scores, blueprint.head_dim, config);
-            block_products::<E, N, WV>(&grads, value, &values, token, &mut slopes, blueprint.value_dim, config);
+            block_products::<E, N, W>(
+                &queries,
+                key,
+                &keys,
+                token,
+                &mut scores,
+                blueprint.head_dim,
+                config,
+            );
+            block_products::<E, N, WV>(
+                &grads,
+                value,
+                &values,
+                token,
+                &mut slopes,
+                blueprint.value_dim,
+                config,
+            );
             #[unroll(config.unroll)]
             for t in 0..comptime!(config.block) {
                 #[unroll]
@@ -88,9 +130,16 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                 }
             }
             accumulate::<E, N, W>(
-                &mut sums, &factors, false, &slopes, key, &keys, token,
+                &mut sums,
+                &factors,
+                false,
+                &slopes,
+                key,
+                &keys,
+                token,
                 min(walk.end - token, comptime!(config.block).runtime()),
-                blueprint.head_dim, config,
+                blueprint.head_dim,
+                config,
             );
         }
         let mut scales = Array::<Vector<f32, N>>::new(groups);
@@ -99,7 +148,14 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
             scales[g] = Vector::new(sizes.scale);
         }
         store_rows::<E, N, W>(
-            &mut sums, &scales, grad_query, &own.rows, first, sizes.seq_q, blueprint.head_dim, config,
+            &mut sums,
+            &scales,
+            grad_query,
+            &own.rows,
+            first,
+            sizes.seq_q,
+            blueprint.head_dim,
+            config,
         );
     }
 }

@@ -39,7 +39,9 @@ pub(crate) fn extent(tensor: &TensorRef) -> usize {
         return 0;
     }
     let steps = tensor.shape.iter().zip(tensor.strides);
-    1 + steps.map(|(&size, stride)| (size - 1) * stride).sum::<usize>()
+    1 + steps
+        .map(|(&size, stride)| (size - 1) * stride)
+        .sum::<usize>()
 }
 
 /// Strides in vectors of `width`; a dimension of one element has none.

@@ -4,8 +4,8 @@ use cubecl::prelude::*;
 
 use super::{
     args::{Blueprint, Layout, ScoreTable, Sizes},
-    rows::{OwnedRows, own_rows, tile_count, tile_index},
     query_walk::QueryWalk,
+    rows::{OwnedRows, own_rows, tile_count, tile_index},
     score::{HIDDEN, weight},
 };
 use crate::tile::{Stream, accumulate, block_products, filled, load_rows, row_offsets, store_rows};
@@ -38,17 +38,31 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
         let lanes = comptime!(groups * width);
 
         let offsets = row_offsets(
-            &own.rows, lanes, &query_layout, own.batch, own.head, sizes.seq_q,
+            &own.rows,
+            lanes,
+            &query_layout,
+            own.batch,
+            own.head,
+            sizes.seq_q,
         );
         let rows = load_rows::<E, N, W>(
-            query, &offsets, query_layout.dim, sizes.scale, blueprint.head_dim, config,
+            query,
+            &offsets,
+            query_layout.dim,
+            sizes.scale,
+            blueprint.head_dim,
+            config,
         );
         let kv_head = own.head / sizes.group;
         let last = sizes.seq_kv - 1;
         let keys = Stream::of(&key_layout, own.batch, kv_head, last);
         let values = Stream::of(&value_layout, own.batch, kv_head, last);
 
-        let mut sums = filled::<N>(0.0f32, comptime!(blueprint.value_dim * groups), config.unroll);
+        let mut sums = filled::<N>(
+            0.0f32,
+            comptime!(blueprint.value_dim * groups),
+            config.unroll,
+        );
         let mut highest = filled::<N>(HIDDEN, groups, true);
         let mut total = filled::<N>(0.0f32, groups, true);
         let mut decay = filled::<N>(0.0f32, groups, true);
@@ -57,14 +71,29 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
         let blocks = walk.end.div_ceil(comptime!(config.block));
         for index in 0..blocks {
             let token = index * comptime!(config.block);
-            block_products::<E, N, W>(&rows, key, &keys, token, &mut scores, blueprint.head_dim, config);
+            block_products::<E, N, W>(
+                &rows,
+                key,
+                &keys,
+                token,
+                &mut scores,
+                blueprint.head_dim,
+                config,
+            );
             walk.cap(&mut scores, sizes.softcap, blueprint);
             walk.hide(&mut scores, token, &sizes, blueprint);
             soften::<N>(&mut scores, &mut highest, &mut total, &mut decay, blueprint);
             accumulate::<E, N, WV>(
-                &mut sums, &decay, true, &scores, value, &values, token,
+                &mut sums,
+                &decay,
+                true,
+                &scores,
+                value,
+                &values,
+                token,
                 min(walk.end - token, comptime!(config.block).runtime()),
-                blueprint.value_dim, config,
+                blueprint.value_dim,
+                config,
             );
         }
 
@@ -142,5 +171,14 @@ fn finish<E: Float, N: Size, WV: Size>(
             }
         }
     }
-    store_rows::<E, N, WV>(&mut sums, &factors, out, &own.rows, first, sizes.seq_q, blueprint.value_dim, tile);
+    store_rows::<E, N, WV>(
+        &mut sums,
+        &factors,
+        out,
+        &own.rows,
+        first,
+        sizes.seq_q,
+        blueprint.value_dim,
+        tile,
+    );
 }

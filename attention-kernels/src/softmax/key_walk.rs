@@ -40,8 +40,10 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
             }
             positions[g] = keys;
         }
-        let mask = mask.map(|table| LaneTable::<M>::along_keys(table, &own.rows, count, sizes.seq_kv));
-        let bias = bias.map(|table| LaneTable::<E>::along_keys(table, &own.rows, count, sizes.seq_kv));
+        let mask =
+            mask.map(|table| LaneTable::<M>::along_keys(table, &own.rows, count, sizes.seq_kv));
+        let bias =
+            bias.map(|table| LaneTable::<E>::along_keys(table, &own.rows, count, sizes.seq_kv));
         KeyWalk::<E, M, N> {
             tables: ScoreTables::<E, M> { mask, bias },
             positions,
@@ -68,7 +70,12 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
                 #[unroll]
                 for g in 0..groups {
                     scores[t * groups + g] = self.tables.apply::<N>(
-                        scores[t * groups + g], self.batch, head, query, g, blueprint,
+                        scores[t * groups + g],
+                        self.batch,
+                        head,
+                        query,
+                        g,
+                        blueprint,
                     );
                 }
             }
@@ -82,8 +89,11 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
                 #[unroll]
                 for g in 0..groups {
                     let hidden = self.positions[g].greater_equal(&Vector::new(visible));
-                    scores[t * groups + g] =
-                        select_many(hidden, Vector::new(f32::new(HIDDEN)), scores[t * groups + g]);
+                    scores[t * groups + g] = select_many(
+                        hidden,
+                        Vector::new(f32::new(HIDDEN)),
+                        scores[t * groups + g],
+                    );
                 }
             }
         }

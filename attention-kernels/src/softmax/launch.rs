@@ -327,11 +327,18 @@ fn launch_key_walk(
             table(forward.bias.as_ref()),
             wanted
                 .key
-                .then(|| BufferArg::from_raw_parts(gradients.key.clone(), keys * head_dim / widths.head))
+                .then(|| {
+                    BufferArg::from_raw_parts(gradients.key.clone(), keys * head_dim / widths.head)
+                })
                 .into(),
             wanted
                 .value
-                .then(|| BufferArg::from_raw_parts(gradients.value.clone(), keys * value_dim / widths.value))
+                .then(|| {
+                    BufferArg::from_raw_parts(
+                        gradients.value.clone(),
+                        keys * value_dim / widths.value,
+                    )
+                })
                 .into(),
             layout(&forward.query, widths.head),
             layout(&forward.key, widths.head),
@@ -346,12 +353,7 @@ fn launch_key_walk(
     }
 }
 
-fn launch_bias(
-    setup: &Setup,
-    inputs: &BackwardInputs,
-    bias: &TensorRef,
-    stats: &Handle,
-) -> Handle {
+fn launch_bias(setup: &Setup, inputs: &BackwardInputs, bias: &TensorRef, stats: &Handle) -> Handle {
     let client = setup.client;
     let problem = setup.problem;
     let [bias_batch, bias_heads, bias_rows, keys] = bias.shape;
@@ -368,7 +370,10 @@ fn launch_bias(
     };
     let pairs = bias_batch * bias_heads;
     let (target, elem) = if summed {
-        (bind::empty(client, pairs * slots * keys, bind::F32), bind::F32)
+        (
+            bind::empty(client, pairs * slots * keys, bind::F32),
+            bind::F32,
+        )
     } else {
         (grad.clone(), bias.elem)
     };

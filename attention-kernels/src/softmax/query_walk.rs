@@ -45,8 +45,10 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
             }
             visible[g] = keys;
         }
-        let mask = mask.map(|table| LaneTable::<M>::along_queries(table, &own.rows, count, sizes.seq_q));
-        let bias = bias.map(|table| LaneTable::<E>::along_queries(table, &own.rows, count, sizes.seq_q));
+        let mask =
+            mask.map(|table| LaneTable::<M>::along_queries(table, &own.rows, count, sizes.seq_q));
+        let bias =
+            bias.map(|table| LaneTable::<E>::along_queries(table, &own.rows, count, sizes.seq_q));
         QueryWalk::<E, M, N> {
             tables: ScoreTables::<E, M> { mask, bias },
             visible,
@@ -90,7 +92,12 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
                 #[unroll]
                 for g in 0..groups {
                     scores[t * groups + g] = self.tables.apply::<N>(
-                        scores[t * groups + g], self.batch, self.head, key, g, blueprint,
+                        scores[t * groups + g],
+                        self.batch,
+                        self.head,
+                        key,
+                        g,
+                        blueprint,
                     );
                 }
             }
@@ -102,8 +109,11 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
                 #[unroll]
                 for g in 0..groups {
                     let hidden = position.greater_equal(&self.visible[g]);
-                    scores[t * groups + g] =
-                        select_many(hidden, Vector::new(f32::new(HIDDEN)), scores[t * groups + g]);
+                    scores[t * groups + g] = select_many(
+                        hidden,
+                        Vector::new(f32::new(HIDDEN)),
+                        scores[t * groups + g],
+                    );
                 }
             }
         }

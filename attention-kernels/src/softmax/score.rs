@@ -22,14 +22,12 @@ pub(crate) fn capped<N: Size>(
     }
 }
 
-/// `exp(score - reference)`, and exactly 0 for a hidden score.
+/// `exp(score - reference)`, and exactly 0 for a hidden score, also where the reference is that of
+/// a row that has seen no key yet: the floor keeps the exponent of a hidden score out of range.
 #[cube]
-pub(crate) fn weight<N: Size>(
-    score: Vector<f32, N>,
-    reference: Vector<f32, N>,
-) -> Vector<f32, N> {
-    let hidden = score.less_equal(&Vector::new(f32::new(HIDDEN)));
-    select_many(hidden, Vector::new(0.0f32), Vector::exp(score - reference))
+pub(crate) fn weight<N: Size>(score: Vector<f32, N>, reference: Vector<f32, N>) -> Vector<f32, N> {
+    let floor = Vector::new(f32::new(comptime!(HIDDEN / 2.0)));
+    Vector::exp(score - max(reference, floor))
 }
 
 /// [`capped`] for a block of products, in place; `gradients` are multiplied by its derivative.
@@ -104,8 +102,7 @@ impl<T: Numeric> LaneTable<T> {
         #[comptime] uniform: bool,
     ) -> Vector<f32, N> {
         let lanes = N::value();
-        let start =
-            batch * self.table.batch + head * self.table.head + token * self.token_stride;
+        let start = batch * self.table.batch + head * self.table.head + token * self.token_stride;
         let first = self.table.data[start + self.lanes[comptime!(group * lanes)]];
         let mut values = Vector::<f32, N>::new(f32::cast_from(first));
         if comptime!(!uniform) {

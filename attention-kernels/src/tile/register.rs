@@ -280,7 +280,17 @@ pub(crate) fn accumulate<E: Float, N: Size, W: Size>(
     #[unroll(tile.unroll)]
     for d in 0..full {
         accumulate_dims::<E, N, W>(
-            sums, decay, decays, weights, source, stream, token, count, d * dims, dims, tile,
+            sums,
+            decay,
+            decays,
+            weights,
+            source,
+            stream,
+            token,
+            count,
+            d * dims,
+            dims,
+            tile,
         );
     }
     let rest = comptime!(dim - full * dims);
@@ -314,7 +324,11 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
         #[unroll]
         for g in 0..groups {
             let sum = sums[(first + i) * groups + g];
-            part[i * groups + g] = if comptime!(decays) { sum * decay[g] } else { sum };
+            part[i * groups + g] = if comptime!(decays) {
+                sum * decay[g]
+            } else {
+                sum
+            };
         }
     }
     let start = stream.origin + first / width * stream.dim_stride;
@@ -322,12 +336,16 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
         #[unroll]
         for t in 0..comptime!(tile.block) {
             let offset = start + min(token + t, stream.last) * stream.token_stride;
-            accumulate_token::<E, N, W>(&mut part, weights, source, offset, stream, t, dims, groups);
+            accumulate_token::<E, N, W>(
+                &mut part, weights, source, offset, stream, t, dims, groups,
+            );
         }
     } else {
         for t in 0..count {
             let offset = start + (token + t) * stream.token_stride;
-            accumulate_token::<E, N, W>(&mut part, weights, source, offset, stream, t, dims, groups);
+            accumulate_token::<E, N, W>(
+                &mut part, weights, source, offset, stream, t, dims, groups,
+            );
         }
     }
     #[unroll]

@@ -1,0 +1,88 @@
+//! `attention bench`: our attention beside Burn's own, in one run on one device.
+
+mod measure;
+mod report;
+pub mod workload;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use measure::{Timings, measure, product_rate};
+use report::{Line, print};
+use workload::{Contender, Shape, Workload, shapes};
+
+use crate::device::{self, DeviceKind};
+
+/// Measure attention beside Burn's own on the same device and beside its flex backend
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The device: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    #[arg(long, default_value = "auto", value_name = "D")]
+    device: String,
+    /// Also write the numbers to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leave out the longest sequence, and measure for a shorter time
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Measures every shape and prints the table.
+///
+/// # Errors
+/// A device that is not there, or a file that cannot be written.
+pub fn run(args: &BenchArgs) -> Result<()> {
+    let kind = device::by_name(&args.device)?;
+    kind.open()?;
+    let shapes: Vec<_> = shapes(args.quick)
+        .into_iter()
+        .filter(|shape| shape.runs_on(kind))
+        .collect();
+    let time = Duration::from_secs(if args.quick { 1 } else { 3 });
+
+    let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
+    let bar = ProgressBar::new(shapes.len() as u64).with_style(style);
+    let mut lines = Vec::new();
+    for shape in shapes {
+        bar.set_message(shape.to_string());
+        lines.push(measure_shape(shape, kind, time)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    print(kind, &lines)?;
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&report::json(kind, &lines)?)?;
+        fs::write(path, text).with_context(|| format!("`{}` cannot be written", path.display()))?;
+    }
+    Ok(())
+}
+
+fn measure_shape(shape: Shape, kind: DeviceKind, time: Duration) -> Result<Line> {
+    let (here, flex) = (kind.open()?, DeviceKind::Cpu.open()?);
+    let ours = Workload::new(shape, Contender::Ours, &here);
+    let burn = Workload::new(shape, Contender::Burn, &here);
+    // On `cpu`, Burn's own attention is flex's.
+    let on_flex = (kind != DeviceKind::Cpu).then(|| Workload::new(shape, Contender::Burn, &flex));
+
+    let client = kind.client()?;
+    let (first, peak_memory) = measure::first_run(&ours, &client)?;
+    let mut contenders = vec![&ours, &burn];
+    contenders.extend(&on_flex);
+    let medians = measure(&contenders, time);
+    Ok(Line {
+        shape,
+        first,
+        peak_memory,
+        timings: Timings {
+            ours: medians[0],
+            burn: medians[1],
+            flex: *medians
+                .last()
+                .expect("invariant: there are two contenders or more"),
+        },
+        product_rate: product_rate(shape.dtype, &here),
+    })
+}

@@ -1,0 +1,183 @@
+//! The shapes that are measured, and what runs them.
+
+use std::fmt;
+
+use attention_core::{
+    AttentionProblem, AttentionSpec, CausalAlignment, Cost, DType, backward_cost, forward_cost,
+};
+use burn::tensor::{
+    Device, Distribution, Tensor, module::attention as burn_attention, ops::AttentionModuleOptions,
+};
+
+use crate::{
+    cli::verify::burn_dtype,
+    device::DeviceKind,
+    ops::{AttentionOptions, attention},
+};
+
+const BATCH: usize = 1;
+const HEADS: usize = 8;
+const HEAD_DIM: usize = 64;
+
+/// Self-attention of one batch element with 8 heads of 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Queries and keys.
+    pub seq: usize,
+    /// The type of the tensors.
+    pub dtype: DType,
+    /// Whether later keys are hidden.
+    pub causal: bool,
+    /// Whether gradients are computed too.
+    pub backward: bool,
+}
+
+/// The shapes of the table; `quick` leaves out the longest sequence.
+pub fn shapes(quick: bool) -> Vec<Shape> {
+    let lengths: &[usize] = if quick {
+        &[256, 1024]
+    } else {
+        &[256, 1024, 4096]
+    };
+    let mut shapes = Vec::new();
+    for &seq in lengths {
+        for dtype in [DType::F32, DType::F16] {
+            for causal in [false, true] {
+                for backward in [false, true] {
+                    shapes.push(Shape {
+                        seq,
+                        dtype,
+                        causal,
+                        backward,
+                    });
+                }
+            }
+        }
+    }
+    shapes
+}
+
+impl Shape {
+    /// Whether the device has the dtype.
+    pub fn runs_on(&self, kind: DeviceKind) -> bool {
+        kind.facts()
+            .is_ok_and(|facts| facts.dtypes.contains(&self.dtype))
+    }
+
+    /// Floating-point operations and bytes that it cannot do without.
+    pub fn cost(&self) -> Cost {
+        let problem = AttentionProblem {
+            batch: BATCH,
+            heads: HEADS,
+            kv_heads: HEADS,
+            seq_q: self.seq,
+            seq_kv: self.seq,
+            head_dim: HEAD_DIM,
+            value_dim: HEAD_DIM,
+        };
+        let forward = forward_cost(&problem, &self.spec(), self.dtype);
+        if !self.backward {
+            return forward;
+        }
+        let backward = backward_cost(&problem, &self.spec(), self.dtype);
+        Cost {
+            flops: forward.flops + backward.flops,
+            bytes: forward.bytes + backward.bytes,
+        }
+    }
+
+    fn spec(&self) -> AttentionSpec {
+        AttentionSpec {
+            causal: self.causal.then_some(CausalAlignment::BottomRight),
+            ..AttentionSpec::default()
+        }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let causal = if self.causal { " causal" } else { "" };
+        let pass = if self.backward {
+            "forward+backward"
+        } else {
+            "forward"
+        };
+        write!(f, "N{} {}{causal} {pass}", self.seq, self.dtype)
+    }
+}
+
+/// Whose attention runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contender {
+    /// This project's.
+    Ours,
+    /// Burn's own operation, as it ships.
+    Burn,
+}
+
+/// A shape with its tensors on a device.
+pub struct Workload {
+    shape: Shape,
+    contender: Contender,
+    device: Device,
+    tensors: [Tensor<4>; 3],
+}
+
+impl Workload {
+    /// Random tensors.
+    pub fn new(shape: Shape, contender: Contender, device: &Device) -> Self {
+        let device = if shape.backward {
+            device.clone().autodiff()
+        } else {
+            device.clone()
+        };
+        let dtype = burn_dtype(shape.dtype);
+        let random = |_| {
+            let size = [BATCH, HEADS, shape.seq, HEAD_DIM];
+            let tensor = Tensor::<4>::random(size, Distribution::Normal(0.0, 1.0), &device);
+            let tensor = tensor.cast(dtype).detach();
+            if shape.backward {
+                tensor.require_grad()
+            } else {
+                tensor
+            }
+        };
+        Self {
+            shape,
+            contender,
+            tensors: [0, 1, 2].map(random),
+            device,
+        }
+    }
+
+    /// Runs once and waits for the device.
+    pub fn run(&self) {
+        let [query, key, value] = self.tensors.clone();
+        let out = match self.contender {
+            Contender::Ours => {
+                attention(query, key, value, AttentionOptions::from(self.shape.spec()))
+            }
+            Contender::Burn => {
+                let options = AttentionModuleOptions {
+                    is_causal: self.shape.causal,
+                    ..Default::default()
+                };
+                burn_attention(query, key, value, None, None, options)
+            }
+        };
+        let gradients = self.shape.backward.then(|| {
+            let gradients = out.clone().sum().backward();
+            self.tensors
+                .each_ref()
+                .map(|tensor| tensor.grad(&gradients))
+        });
+        self.wait();
+        drop((out, gradients));
+    }
+
+    fn wait(&self) {
+        self.device
+            .sync()
+            .expect("invariant: a device that ran the warm-up still answers");
+    }
+}

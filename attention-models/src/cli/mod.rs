@@ -1,0 +1,60 @@
+//! The `attention` command line.
+
+pub mod bench;
+mod devices;
+mod heatmap;
+mod model_cache;
+mod photo;
+mod see;
+mod table;
+pub mod verify;
+pub mod verify_models;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use clap::{Parser, Subcommand};
+
+use crate::device;
+
+#[derive(Parser)]
+#[command(
+    name = "attention",
+    version,
+    about = "Attention for Burn: look at it, verify it, measure it"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the devices that are compiled in and found, and what each offers
+    Devices,
+    See(see::SeeArgs),
+    Verify(verify::VerifyArgs),
+    Bench(bench::BenchArgs),
+}
+
+/// Runs the program with the arguments of the process.
+///
+/// Exit code 1 when something was refused or a check failed, 2 when the arguments make no sense.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Devices => devices::run(),
+        Command::See(args) => see::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The device that `--device NAME` means.
+fn open_device(name: &str) -> Result<Device> {
+    Ok(device::by_name(name)?.open()?)
+}

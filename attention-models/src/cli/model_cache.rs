@@ -1,0 +1,36 @@
+//! Where `cargo xtask models fetch NAME` puts real weights.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use directories::ProjectDirs;
+
+/// The folder of a fetched model: `models/NAME` in `$ATTENTION_CACHE`, or in the user's cache
+/// folder. It need not exist.
+pub fn folder(name: &str) -> Option<PathBuf> {
+    let cache = match std::env::var_os("ATTENTION_CACHE") {
+        Some(cache) => PathBuf::from(cache),
+        None => ProjectDirs::from("", "", "attention")?
+            .cache_dir()
+            .to_path_buf(),
+    };
+    Some(cache.join("models").join(name))
+}
+
+/// The folder that `model` names: a folder, or the name of a fetched model.
+pub fn find(model: &str) -> Result<PathBuf> {
+    if Path::new(model).is_dir() {
+        return Ok(PathBuf::from(model));
+    }
+    match folder(model) {
+        Some(folder) if folder.is_dir() => Ok(folder),
+        Some(folder) => bail!(
+            "model `{model}` is neither a folder nor in the cache ({}); to fetch it: \
+             cargo xtask models fetch {model}",
+            folder.display()
+        ),
+        None => bail!(
+            "model `{model}` is not a folder, and there is no cache folder; set ATTENTION_CACHE"
+        ),
+    }
+}

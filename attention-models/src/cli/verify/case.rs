@@ -1,0 +1,158 @@
+//! One attention problem with its inputs, and its check against the truth.
+
+use anyhow::Result;
+use attention_core::{
+    AttentionSpec, DType,
+    oracle::{self, Inputs, Mask4, Tensor4},
+};
+use burn::tensor::Device;
+use half::{bf16, f16};
+
+use super::{
+    bound::{bound, distance, largest},
+    run,
+};
+use crate::{
+    cli::verify_models::Row,
+    ops::{composition::unfused_attention, try_attention_with_lse},
+};
+
+/// An attention problem on the host.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What is special about it.
+    pub name: String,
+    /// The tensors; their values must be exact in the dtype that is checked.
+    pub inputs: Inputs,
+    /// The scalar options.
+    pub spec: AttentionSpec,
+    /// The gradient that arrives at the output.
+    pub grad_out: Tensor4,
+    /// What somebody else computed.
+    pub known: Outputs,
+}
+
+/// The outputs of a forward and backward pass by name: `out`, `lse`, `dq`, `dk`, `dv` and, with a
+/// bias, `dbias`.
+pub type Outputs = Vec<(&'static str, Vec<f64>)>;
+
+impl Case {
+    /// The same case with every value rounded to `dtype`.
+    pub fn rounded_to(&self, dtype: DType) -> Self {
+        let round = |tensor: &Tensor4| rounded(tensor, dtype);
+        Self {
+            inputs: Inputs {
+                query: round(&self.inputs.query),
+                key: round(&self.inputs.key),
+                value: round(&self.inputs.value),
+                mask: self.inputs.mask.clone(),
+                bias: self.inputs.bias.as_ref().map(round),
+            },
+            grad_out: round(&self.grad_out),
+            ..self.clone()
+        }
+    }
+
+    /// The true outputs, by the oracle.
+    ///
+    /// # Errors
+    /// Inputs that do not fit each other.
+    pub fn expected(&self) -> Result<Outputs> {
+        let forward = oracle::forward(&self.inputs, &self.spec)?;
+        let backward = oracle::backward(&self.inputs, &self.spec, &self.grad_out, None)?;
+        let mut outputs = vec![
+            ("out", forward.out.data),
+            ("lse", forward.lse),
+            ("dq", backward.query.data),
+            ("dk", backward.key.data),
+            ("dv", backward.value.data),
+        ];
+        outputs.extend(backward.bias.map(|bias| ("dbias", bias.data)));
+        Ok(outputs)
+    }
+
+    /// Runs the case forward and backward in `dtype` on `device` and compares every output.
+    ///
+    /// # Errors
+    /// Whatever the operation refuses.
+    pub fn check(&self, dtype: DType, device: &Device) -> Result<Vec<Row>> {
+        let ours = run::forward_and_backward(self, dtype, device, try_attention_with_lse)?;
+        let unfused = self.unfused(dtype, device)?;
+        Ok(self.rows(dtype, &ours, &unfused, &self.expected()?))
+    }
+
+    /// What Burn's own operations give in `dtype` on `device`.
+    ///
+    /// # Errors
+    /// Whatever the operation refuses.
+    pub fn unfused(&self, dtype: DType, device: &Device) -> Result<Outputs> {
+        run::forward_and_backward(self, dtype, device, unfused_attention)
+    }
+
+    /// Ours compared with what somebody else computed, or else with the oracle's `expected`.
+    ///
+    /// What somebody else computed in `f32` has errors of its own. They count as ours do: as long
+    /// as they are within the bound, they widen it.
+    pub fn rows(
+        &self,
+        dtype: DType,
+        ours: &Outputs,
+        unfused: &Outputs,
+        expected: &Outputs,
+    ) -> Vec<Row> {
+        let row = |(name, expected): &(&'static str, Vec<f64>)| {
+            let dtype = if *name == "lse" { DType::F32 } else { dtype };
+            let peer = distance(find(unfused, name), expected);
+            let bound = bound(peer, dtype, largest(expected));
+            let known = self.known.iter().find(|(other, _)| other == name);
+            let reference = known.map_or(expected, |(_, known)| known);
+            let its_error = distance(reference, expected);
+            Row {
+                name: name.to_string(),
+                dtype: run::dtype_name(dtype),
+                worst_error: distance(find(ours, name), reference),
+                bound: if its_error <= bound {
+                    bound + its_error
+                } else {
+                    bound
+                },
+            }
+        };
+        expected.iter().map(row).collect()
+    }
+}
+
+/// The values of an output; none where it is missing, which no comparison survives.
+fn find<'a>(outputs: &'a Outputs, name: &str) -> &'a [f64] {
+    let output = outputs.iter().find(|(other, _)| *other == name);
+    output.map_or(&[], |(_, values)| values)
+}
+
+/// The nearest values that `dtype` has.
+fn rounded(tensor: &Tensor4, dtype: DType) -> Tensor4 {
+    let round = |value: &f64| match dtype {
+        DType::F32 => f64::from(*value as f32),
+        DType::F16 => f16::from_f64(*value).to_f64(),
+        DType::BF16 => bf16::from_f64(*value).to_f64(),
+    };
+    Tensor4::new(tensor.shape, tensor.data.iter().map(round).collect())
+}
+
+/// Uniform in `[-1.5, 1.5]`, the same for the same seed.
+pub fn random(shape: [usize; 4], seed: u64) -> Tensor4 {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f64 / (1u64 << 24) as f64 * 3.0 - 1.5
+    };
+    let values = (0..shape.iter().product()).map(|_| next()).collect();
+    Tensor4::new(shape, values)
+}
+
+/// Hides about a third of the keys, the same for the same seed.
+pub fn random_mask(shape: [usize; 4], seed: u64) -> Mask4 {
+    let values = random(shape, seed).data;
+    Mask4::new(shape, values.iter().map(|value| *value > 0.5).collect())
+}

@@ -1,0 +1,125 @@
+//! Golden folders: what other people's code computed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+
+use super::{Report, mha, operations};
+use crate::cli::{
+    model_cache,
+    verify_models::{check_model_golden, check_pretrained_golden},
+};
+
+/// Model folders that the Vision Transformer reads.
+const VISION_TRANSFORMERS: [&str; 5] = ["vit", "deit", "dinov2", "clip_vision", "timm_vit"];
+
+/// A golden: a folder with `io.safetensors`, or a file of inputs and outputs of a pretrained model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Golden {
+    /// The folder's or file's name with that of the folder it lies in.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// The goldens in `root`, however deep, by name.
+///
+/// # Errors
+/// A folder that cannot be read, or that holds no golden.
+pub fn golden_folders(root: &Path) -> Result<Vec<Golden>> {
+    let mut goldens = Vec::new();
+    collect(root, &mut goldens)?;
+    goldens.sort_by(|a, b| a.name.cmp(&b.name));
+    anyhow::ensure!(
+        !goldens.is_empty(),
+        "`--goldens` is `{}`, which holds no golden; accepted: a folder with folders that have an \
+         `io.safetensors`, or with a folder `pretrained`",
+        root.display()
+    );
+    Ok(goldens)
+}
+
+fn collect(folder: &Path, goldens: &mut Vec<Golden>) -> Result<()> {
+    if folder.join("io.safetensors").is_file() {
+        goldens.push(Golden::new(folder));
+        return Ok(());
+    }
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("`{}` cannot be read", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, goldens)?;
+        } else if folder.ends_with("pretrained") && path.extension() == Some("safetensors".as_ref())
+        {
+            goldens.push(Golden::new(&path));
+        }
+    }
+    Ok(())
+}
+
+impl Golden {
+    /// The golden at `path`.
+    pub fn new(path: &Path) -> Self {
+        let part = |path: Option<&Path>| {
+            let name = path.and_then(Path::file_stem).unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        };
+        Self {
+            name: format!("{}/{}", part(path.parent()), part(Some(path))),
+            path: path.to_path_buf(),
+        }
+    }
+
+    /// Checks everything in the golden on `device`, or says why it is skipped.
+    pub fn check(&self, device: &Device, report: &mut Report) {
+        let (family, model) = self.name.split_once('/').unwrap_or(("", &self.name));
+        if family == "pretrained" {
+            return self.check_pretrained(model, device, report);
+        }
+        if let Some(read) = operations::reader(model) {
+            return self.check_operation(read, device, report);
+        }
+        match model {
+            "op_mha" => report.add(&self.name, mha::check(&self.path, device)),
+            _ if VISION_TRANSFORMERS.contains(&model) => {
+                report.add(&self.name, check_model_golden(&self.path, device));
+            }
+            _ => report.skip(
+                &self.name,
+                "this mechanism or model is not known here yet".into(),
+            ),
+        }
+    }
+
+    fn check_operation(&self, read: operations::Reader, device: &Device, report: &mut Report) {
+        match operations::cases(&self.path, read) {
+            Ok(cases) => {
+                for case in cases {
+                    let name = format!("{}/{}", self.name, case.name);
+                    report.add(&name, case.check(attention_core::DType::F32, device));
+                }
+            }
+            Err(error) => report.add(&self.name, Err(error)),
+        }
+    }
+
+    fn check_pretrained(&self, model: &str, device: &Device, report: &mut Report) {
+        if model != "dinov2_s14" {
+            return report.skip(&self.name, "this model is not known here yet".into());
+        }
+        match model_cache::find(model) {
+            Ok(weights) => {
+                report.add(
+                    &self.name,
+                    check_pretrained_golden(&self.path, &weights, device),
+                );
+            }
+            Err(error) => report.skip(&self.name, format!("{error:#}")),
+        }
+    }
+}

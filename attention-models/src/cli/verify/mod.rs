@@ -1,0 +1,88 @@
+//! `attention verify`: the conformance suite, for a user's own device.
+
+mod bound;
+pub mod case;
+pub mod catalog;
+mod goldens;
+mod mha;
+mod operations;
+mod report;
+mod run;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use burn::tensor::Device;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub use bound::{bound, distance, largest};
+pub use goldens::{Golden, golden_folders};
+pub use report::Report;
+pub use run::{burn_dtype, upload, upload_mask};
+
+use crate::device::{self, DeviceKind};
+
+/// Check a device: every kernel against its oracle, and against what other implementations computed
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The device: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    #[arg(long, default_value = "auto", value_name = "D")]
+    device: String,
+    /// Also check every golden folder in here
+    #[arg(long, value_name = "DIR")]
+    goldens: Option<PathBuf>,
+    /// Only checks whose name contains this
+    #[arg(long, value_name = "S")]
+    filter: Option<String>,
+}
+
+/// Runs the checks, prints the table, and fails when any check fails or none ran.
+///
+/// # Errors
+/// A device that is not there, or a folder that cannot be read.
+pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
+    let kind = device::by_name(&args.device)?;
+    let device = kind.open()?;
+    let goldens = match &args.goldens {
+        Some(folder) => golden_folders(folder)?,
+        None => Vec::new(),
+    };
+    let wanted = |name: &str| args.filter.as_ref().is_none_or(|part| name.contains(part));
+
+    let cases = catalog::cases()
+        .into_iter()
+        .filter(|case| wanted(&case.name));
+    let mut report = Report::default();
+    verify_catalog(cases.collect(), kind, &device, &mut report)?;
+    for golden in goldens.iter().filter(|golden| wanted(&golden.name)) {
+        eprintln!("{}", golden.name);
+        golden.check(&device, &mut report);
+    }
+    print!("{report}");
+    Ok(report.exit_code())
+}
+
+fn verify_catalog(
+    cases: Vec<case::Case>,
+    kind: DeviceKind,
+    device: &Device,
+    report: &mut Report,
+) -> Result<()> {
+    let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
+    let bar = ProgressBar::new(cases.len() as u64).with_style(style);
+    let offered = kind.facts()?.dtypes;
+    let dtypes = offered
+        .into_iter()
+        .filter(|&dtype| device.supports_dtype(burn_dtype(dtype)));
+    let dtypes: Vec<_> = dtypes.collect();
+    for case in cases {
+        bar.set_message(case.name.clone());
+        for &dtype in &dtypes {
+            report.add(&case.name, case.rounded_to(dtype).check(dtype, device));
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}

@@ -1,0 +1,251 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{DType, Shape, Tensor, TensorData};
+use burn_store::burn_pack::{self, Tensor as StoredTensor};
+use burn_store::{
+    ApplyError, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext,
+    ModuleSnapshot, ModuleStore, PyTorchToBurnAdapter, SafetensorsStore, SafetensorsStoreError,
+    bridge,
+};
+
+use super::names::{Location, NameTable};
+use super::{CheckpointError, TensorProblem};
+
+/// An open safetensors file. Tensors are read when a module takes them, not before.
+pub struct Weights {
+    path: PathBuf,
+    tensors: BTreeMap<String, StoredTensor>,
+}
+
+impl Weights {
+    /// Reads the header of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Unreadable`] when there is no such file, [`CheckpointError::Weights`]
+    /// when it is truncated or is no safetensors file.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let mut store = SafetensorsStore::from_file(path);
+        let tensors = store.get_all_tensors().map_err(|error| match error {
+            SafetensorsStoreError::Io(error) => CheckpointError::Unreadable {
+                path: path.to_path_buf(),
+                reason: error.to_string(),
+            },
+            error => CheckpointError::Weights {
+                path: path.to_path_buf(),
+                reason: error.to_string(),
+            },
+        })?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            tensors: tensors.clone(),
+        })
+    }
+
+    /// Whether the file has a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The names of all tensors and their data.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Tensors`] when a tensor cannot be read.
+    pub fn data(&self) -> Result<BTreeMap<String, TensorData>, CheckpointError> {
+        self.tensors
+            .iter()
+            .map(|(name, tensor)| match bridge::to_data(tensor) {
+                Ok(data) => Ok((name.clone(), data)),
+                Err(error) => Err(self.refuse(vec![TensorProblem::Data {
+                    name: name.clone(),
+                    reason: error.to_string(),
+                }])),
+            })
+            .collect()
+    }
+
+    /// Gives the module the file's tensors, as `f32`, in Burn's layouts.
+    ///
+    /// Tensors of the same elements in the same order are taken whatever their shape: leading
+    /// axes of length 1, and the kernel of a convolution where the module has a matrix.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Tensors`] with every tensor that is missing, unknown, mis-shaped or
+    /// unreadable.
+    pub fn load_into<M: Module>(
+        &self,
+        mut module: M,
+        table: &NameTable,
+    ) -> Result<M, CheckpointError> {
+        let prefix = table.prefix_among(self.tensors.keys().map(String::as_str));
+        let mut used = BTreeSet::new();
+        let mut ready = Vec::new();
+        let mut problems = Vec::new();
+        for wanted in wanted_tensors(&module) {
+            let location = table.locate(&wanted.name, prefix);
+            let found = self.tensors.get(&location.name);
+            let fitted = fit(found, &wanted, &location);
+            used.insert(location.name);
+            match fitted {
+                Ok(tensor) => ready.push(tensor),
+                Err(problem) if problems.contains(&problem) => {}
+                Err(problem) => problems.push(problem),
+            }
+        }
+        problems.extend(
+            self.tensors
+                .iter()
+                .filter(|(name, _)| !used.contains(*name) && !table.ignores(name, prefix))
+                .map(|(name, tensor)| TensorProblem::Extra {
+                    name: name.clone(),
+                    given: tensor.shape.to_vec(),
+                }),
+        );
+        if problems.is_empty() {
+            let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32));
+            let result = module.apply(ready, None, Some(Box::new(adapter)), false);
+            problems = result.errors.into_iter().map(as_problem).collect();
+        }
+        if problems.is_empty() {
+            Ok(module)
+        } else {
+            Err(self.refuse(problems))
+        }
+    }
+
+    fn refuse(&self, problems: Vec<TensorProblem>) -> CheckpointError {
+        CheckpointError::Tensors {
+            path: self.path.clone(),
+            problems,
+        }
+    }
+}
+
+/// A tensor that a module needs, by PyTorch's name and shape.
+struct Wanted {
+    name: String,
+    shape: Shape,
+}
+
+/// What the module's parameters would be called and shaped in PyTorch. Nothing is initialised.
+fn wanted_tensors(module: &impl Module) -> Vec<Wanted> {
+    #[derive(Default)]
+    struct Walk {
+        path: Vec<String>,
+        containers: Vec<String>,
+        wanted: Vec<Wanted>,
+    }
+
+    impl ModuleVisitor for Walk {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let shape = param.lazy_shape();
+            let burn = bridge::deferred(self.path.join("."), DType::F32, shape, None, || {
+                Err(burn_pack::Error::ValidationError("described only".into()))
+            });
+            let torch = BurnToPyTorchAdapter.adapt(burn, ModuleContext::new(&self.containers));
+            self.wanted.push(Wanted {
+                name: torch.name.clone(),
+                shape: torch.shape.clone(),
+            });
+        }
+
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.push(name.to_string());
+            self.containers.push(container.to_string());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+            self.containers.pop();
+        }
+    }
+
+    let mut walk = Walk::default();
+    module.visit(&mut walk);
+    walk.wanted
+}
+
+/// The file's tensor under the module's name and in the module's shape.
+fn fit(
+    found: Option<&StoredTensor>,
+    wanted: &Wanted,
+    location: &Location,
+) -> Result<StoredTensor, TensorProblem> {
+    let (part, parts) = location.rows.unwrap_or((0, 1));
+    let mut accepted = wanted.shape.to_vec();
+    accepted[0] *= parts;
+    let Some(found) = found else {
+        return Err(TensorProblem::Missing {
+            name: location.name.clone(),
+            accepted,
+        });
+    };
+    if !found.dtype.is_float() {
+        return Err(TensorProblem::Data {
+            name: location.name.clone(),
+            reason: format!("its type is {:?}; accepted: floating point", found.dtype),
+        });
+    }
+    if !same_elements(&found.shape, &accepted) {
+        return Err(TensorProblem::Shape {
+            name: location.name.clone(),
+            given: found.shape.to_vec(),
+            accepted,
+        });
+    }
+    let mut tensor = found.clone();
+    tensor.name = wanted.name.clone();
+    if found.shape == wanted.shape {
+        return Ok(tensor);
+    }
+    let (name, dtype, shape) = (wanted.name.clone(), tensor.dtype, wanted.shape.clone());
+    let take = move |data: TensorData| {
+        let length = data.as_bytes().len() / parts;
+        let bytes = data.as_bytes()[part * length..(part + 1) * length].to_vec();
+        TensorData::from_bytes_vec(bytes, shape.clone(), dtype)
+    };
+    Ok(bridge::map_data(
+        tensor,
+        name,
+        dtype,
+        wanted.shape.clone(),
+        take,
+    ))
+}
+
+/// Whether a row-major tensor of one shape can be read as the other: they differ by leading axes
+/// of length 1, or by how the columns of a matrix are split into axes.
+fn same_elements(given: &[usize], accepted: &[usize]) -> bool {
+    fn without_leading_ones(shape: &[usize]) -> &[usize] {
+        let ones = shape.iter().take_while(|length| **length == 1).count();
+        &shape[ones..]
+    }
+    let columns = |shape: &[usize]| shape[1..].iter().product::<usize>();
+    without_leading_ones(given) == without_leading_ones(accepted)
+        || accepted.len() == 2
+            && given.len() > 2
+            && given[0] == accepted[0]
+            && columns(given) == columns(accepted)
+}
+
+fn as_problem(error: ApplyError) -> TensorProblem {
+    let reason = error.to_string();
+    let (ApplyError::ShapeMismatch { path, .. }
+    | ApplyError::DTypeMismatch { path, .. }
+    | ApplyError::AdapterError { path, .. }
+    | ApplyError::LoadError { path, .. }) = error;
+    TensorProblem::Data { name: path, reason }
+}
+
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Weights")
+            .field("path", &self.path)
+            .field("tensors", &self.tensors.len())
+            .finish()
+    }
+}

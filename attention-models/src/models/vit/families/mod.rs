@@ -1,0 +1,54 @@
+//! How the checkpoints of each family are read: what their configuration says about the sizes,
+//! and what their files call the parts of a [`VisionTransformer`]. One file per family.
+
+mod clip;
+mod deit;
+mod dinov2;
+mod hugging_face;
+mod timm;
+mod vit;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+
+use super::{VisionTransformer, VisionTransformerConfig};
+use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable, Weights};
+
+/// The classes whose folders one table of names covers.
+struct Family {
+    /// As `architectures` in `config.json`, or `timm_class`.
+    classes: &'static [&'static str],
+    /// The sizes; what a file has or lacks may decide about optional parts.
+    config: fn(&Checkpoint, &Weights) -> Result<VisionTransformerConfig, CheckpointError>,
+    names: NameTable,
+}
+
+const FAMILIES: [&Family; 6] = [
+    &vit::FAMILY,
+    &deit::FAMILY,
+    &deit::WITH_TEACHER,
+    &dinov2::FAMILY,
+    &clip::FAMILY,
+    &timm::FAMILY,
+];
+
+pub(super) fn load(folder: &Path, device: &Device) -> Result<VisionTransformer, CheckpointError> {
+    let checkpoint = Checkpoint::open(folder)?;
+    let family = FAMILIES
+        .iter()
+        .find(|family| {
+            let class = checkpoint.architecture();
+            class.is_some_and(|class| family.classes.contains(&class))
+        })
+        .ok_or_else(|| {
+            let accepted = FAMILIES.iter().flat_map(|family| family.classes);
+            checkpoint.wrong_architecture(accepted.copied().collect())
+        })?;
+    let weights = checkpoint.weights()?;
+    let config = (family.config)(&checkpoint, &weights)?;
+    config
+        .validate()
+        .map_err(|error| checkpoint.invalid_config(error))?;
+    weights.load_into(config.init(device), &family.names)
+}

@@ -1,0 +1,76 @@
+//! What a multi-head attention module attends with, and to.
+
+use burn::tensor::{Bool, Tensor};
+
+/// Input of [`MultiHeadAttention::forward`](super::MultiHeadAttention::forward).
+#[derive(Debug, Clone)]
+pub struct MhaInput {
+    /// `[batch, seq_q, d_model]`
+    pub query: Tensor<3>,
+    /// `[batch, seq_kv, d_key]`
+    pub key: Tensor<3>,
+    /// `[batch, seq_kv, d_value]`
+    pub value: Tensor<3>,
+    /// `[batch, seq_kv]`, `true` hides the key from every query: padding.
+    pub mask_pad: Option<Tensor<2, Bool>>,
+    /// `[batch, seq_q, seq_kv]`, `true` hides the key from the query.
+    pub mask_attn: Option<Tensor<3, Bool>>,
+    /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`, added to the scores.
+    pub bias: Option<Tensor<4>>,
+}
+
+impl MhaInput {
+    /// Self-attention: queries, keys and values of one `[batch, seq, d_model]` tensor.
+    pub fn self_attn(tensor: Tensor<3>) -> Self {
+        Self::new(tensor.clone(), tensor.clone(), tensor)
+    }
+
+    /// Attention of `query` to `key` and `value`.
+    pub fn new(query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Self {
+        Self {
+            query,
+            key,
+            value,
+            mask_pad: None,
+            mask_attn: None,
+            bias: None,
+        }
+    }
+
+    /// Hides padded keys: `[batch, seq_kv]`, `true` where the key is padding.
+    pub fn mask_pad(mut self, mask_pad: Tensor<2, Bool>) -> Self {
+        self.mask_pad = Some(mask_pad);
+        self
+    }
+
+    /// Hides keys from single queries: `[batch, seq_q, seq_kv]`, `true` hides.
+    pub fn mask_attn(mut self, mask_attn: Tensor<3, Bool>) -> Self {
+        self.mask_attn = Some(mask_attn);
+        self
+    }
+
+    /// Adds to the scores: `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`.
+    pub fn bias(mut self, bias: Tensor<4>) -> Self {
+        self.bias = Some(bias);
+        self
+    }
+}
+
+/// A key is hidden when either mask hides it.
+pub(super) fn combined_mask(
+    mask_pad: Option<Tensor<2, Bool>>,
+    mask_attn: Option<Tensor<3, Bool>>,
+) -> Option<Tensor<4, Bool>> {
+    let pad = mask_pad.map(|mask| {
+        let [batch, seq_kv] = mask.dims();
+        mask.reshape([batch, 1, 1, seq_kv])
+    });
+    let attn = mask_attn.map(|mask| {
+        let [batch, seq_q, seq_kv] = mask.dims();
+        mask.reshape([batch, 1, seq_q, seq_kv])
+    });
+    match (pad, attn) {
+        (Some(pad), Some(attn)) => Some(pad.expand(attn.dims()).bool_or(attn)),
+        (pad, attn) => pad.or(attn),
+    }
+}

@@ -1,0 +1,149 @@
+//! The handwritten backward: one fused backward pass serves the gradients of both outputs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use attention_core::AttentionSpec;
+use burn::backend::{
+    Autodiff, Backend, TensorMetadata,
+    autodiff::{
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, NodeGuard, Ops, OpsKind},
+    },
+    tensor::FloatTensor,
+};
+
+use super::AttentionOps;
+use super::values::{BackwardInputs, InputGradients, Inputs, MaybeFloat, Output};
+
+/// The gradient of the log-sum-exp on its way to the backward pass of the output, whose node is
+/// the only one that leads to the inputs.
+type LseGradient<B> = Arc<Mutex<Option<FloatTensor<B>>>>;
+
+/// What the backward pass needs of the forward pass: no score matrix among it.
+#[derive(Debug, Clone)]
+struct Saved<B: Backend> {
+    inputs: Inputs<B>,
+    output: Output<B>,
+    spec: AttentionSpec,
+    grad_lse: LseGradient<B>,
+}
+
+#[derive(Debug)]
+struct AttentionBackward;
+
+#[derive(Debug)]
+struct LseBackward;
+
+impl<B: AttentionOps, const N: usize> Backward<B, N> for AttentionBackward {
+    type State = Saved<B>;
+
+    fn backward(self, ops: Ops<Saved<B>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad_out = grads.consume::<B>(&ops.node);
+        let saved = ops.state;
+        let grad_lse = saved
+            .grad_lse
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let bias_grad = ops.parents.get(3).is_some_and(Option::is_some);
+        let inputs = BackwardInputs {
+            forward: saved.inputs,
+            output: saved.output,
+            grad_out,
+            grad_lse: MaybeFloat::from(grad_lse),
+        };
+        let gradients = B::attention_backward(inputs, saved.spec, bias_grad);
+        let computed = [
+            Some(gradients.query),
+            Some(gradients.key),
+            Some(gradients.value),
+            gradients.bias.into_option(),
+        ];
+        for (parent, gradient) in ops.parents.into_iter().zip(computed) {
+            if let (Some(node), Some(gradient)) = (parent, gradient) {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+impl<B: Backend> Backward<B, 1> for LseBackward {
+    type State = (LseGradient<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (grad_lse, out) = ops.state;
+        *grad_lse.lock().unwrap_or_else(PoisonError::into_inner) = Some(grad);
+        if let [Some(node)] = ops.parents {
+            // The output's backward pass runs once it has a gradient, be it 0.
+            let zeros = B::float_zeros(out.shape(), &out.device(), out.dtype().into());
+            grads.register::<B>(node.id, zeros);
+        }
+    }
+}
+
+impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
+    fn attention_forward(inputs: Inputs<Self>, spec: AttentionSpec) -> Output<Self> {
+        let (query, query_node) = inputs.query.into_parts();
+        let (key, key_node) = inputs.key.into_parts();
+        let (value, value_node) = inputs.value.into_parts();
+        let (bias, bias_node) = inputs
+            .bias
+            .into_option()
+            .map(|bias| bias.into_parts())
+            .unzip();
+        let inputs = Inputs {
+            query,
+            key,
+            value,
+            mask: inputs.mask.into_option().into(),
+            bias: MaybeFloat::from(bias),
+        };
+        match bias_node {
+            None => record::<B, C, 3>([query_node, key_node, value_node], inputs, spec),
+            Some(bias) => record::<B, C, 4>([query_node, key_node, value_node, bias], inputs, spec),
+        }
+    }
+
+    fn attention_backward(
+        _: BackwardInputs<Self>,
+        _: AttentionSpec,
+        _: bool,
+    ) -> InputGradients<Self> {
+        panic!("second-order gradients of attention are not supported")
+    }
+}
+
+/// Runs the forward pass and, if a gradient is wanted, registers the backward pass.
+fn record<B: AttentionOps, C: CheckpointStrategy, const N: usize>(
+    nodes: [NodeGuard; N],
+    inputs: Inputs<B>,
+    spec: AttentionSpec,
+) -> Output<Autodiff<B, C>> {
+    let prepared = Backward::<B, N>::prepare::<C>(AttentionBackward, nodes).compute_bound();
+    let grad_lse = LseGradient::<B>::default();
+    let (out, lse) = match prepared.stateful() {
+        OpsKind::UnTracked(prepared) => {
+            let Output { out, lse } = B::attention_forward(inputs, spec);
+            (prepared.finish(out), lse)
+        }
+        OpsKind::Tracked(prepared) => {
+            let output = B::attention_forward(inputs.clone(), spec);
+            let (out, lse) = (output.out.clone(), output.lse.clone());
+            let saved = Saved {
+                inputs,
+                output,
+                spec,
+                grad_lse: grad_lse.clone(),
+            };
+            (prepared.finish(saved, out), lse)
+        }
+    };
+    let prepared = Backward::<B, 1>::prepare::<C>(LseBackward, [out.node()]).compute_bound();
+    let lse = match prepared.stateful() {
+        OpsKind::UnTracked(prepared) => prepared.finish(lse),
+        OpsKind::Tracked(prepared) => prepared.finish((grad_lse, out.primitive().clone()), lse),
+    };
+    Output { out, lse }
+}

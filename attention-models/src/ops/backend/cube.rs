@@ -1,0 +1,114 @@
+//! Every CubeCL runtime: the kernels read Burn's buffers where they lie.
+
+use attention_core::AttentionSpec;
+use attention_kernels::{TensorRef, softmax};
+use burn::backend::{TensorMetadata, cubecl::dtype_to_storage_type};
+use burn::tensor::{DType, Shape};
+use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
+use cubecl::{
+    ir::{ElemType, UIntKind},
+    server::Handle,
+};
+
+use super::values::{BackwardInputs, InputGradients, Inputs, MaybeFloat, Output};
+use super::{AttentionOps, launched, output_shapes};
+
+impl AttentionOps for CubeBackend {
+    fn attention_forward(inputs: Inputs<Self>, spec: AttentionSpec) -> Output<Self> {
+        let query = inputs.query.clone();
+        let (out, lse) = output_shapes(query.shape().dims(), inputs.value.shape().dims());
+        let output = launched(softmax::forward(
+            &query.client,
+            &kernel_inputs(inputs),
+            &spec,
+        ));
+        Output {
+            out: wrap(&query, output.out, out.into(), query.dtype),
+            lse: wrap(&query, output.lse, lse.into(), DType::F32),
+        }
+    }
+
+    fn attention_backward(
+        inputs: BackwardInputs<Self>,
+        spec: AttentionSpec,
+        bias_grad: bool,
+    ) -> InputGradients<Self> {
+        let Inputs {
+            query, key, value, ..
+        } = inputs.forward.clone();
+        let bias = inputs.forward.bias.clone().into_option();
+        let gradients = launched(softmax::backward(
+            &query.client,
+            &softmax::BackwardInputs {
+                forward: kernel_inputs(inputs.forward),
+                out: tensor_ref(inputs.output.out),
+                lse: row_ref(inputs.output.lse),
+                grad_out: tensor_ref(inputs.grad_out),
+                grad_lse: inputs.grad_lse.into_option().map(row_ref),
+            },
+            &spec,
+            bias_grad,
+        ));
+        let like = |tensor: &CubeTensor, handle| wrap(tensor, handle, tensor.shape(), tensor.dtype);
+        InputGradients {
+            query: like(&query, gradients.query),
+            key: like(&key, gradients.key),
+            value: like(&value, gradients.value),
+            bias: MaybeFloat::from(
+                bias.zip(gradients.bias)
+                    .map(|(bias, handle)| like(&bias, handle)),
+            ),
+        }
+    }
+}
+
+fn kernel_inputs(inputs: Inputs<CubeBackend>) -> softmax::Inputs {
+    softmax::Inputs {
+        query: tensor_ref(inputs.query),
+        key: tensor_ref(inputs.key),
+        value: tensor_ref(inputs.value),
+        mask: inputs.mask.into_option().map(tensor_ref),
+        bias: inputs.bias.into_option().map(tensor_ref),
+    }
+}
+
+/// A view of `[batch, heads, sequence, dim]` with its strides; only a tiled layout is copied.
+fn tensor_ref(tensor: CubeTensor) -> TensorRef {
+    let tensor = if tensor.meta.is_tiled() {
+        into_contiguous(tensor)
+    } else {
+        tensor
+    };
+    let strides = tensor.meta.strides();
+    TensorRef {
+        shape: tensor.meta.shape().dims(),
+        strides: std::array::from_fn(|axis| strides[axis]),
+        elem: elem(tensor.dtype),
+        handle: tensor.handle,
+    }
+}
+
+/// `[batch, heads, seq_q]` as `[batch, heads, seq_q, 1]`.
+fn row_ref(tensor: CubeTensor) -> TensorRef {
+    let tensor = into_contiguous(tensor);
+    let [batch, heads, rows] = tensor.meta.shape().dims();
+    let elem = elem(tensor.dtype);
+    TensorRef::contiguous(tensor.handle, [batch, heads, rows, 1], elem)
+}
+
+fn elem(dtype: DType) -> ElemType {
+    match dtype_to_storage_type(dtype) {
+        ElemType::Bool => ElemType::UInt(UIntKind::U8),
+        elem => elem,
+    }
+}
+
+fn wrap(like: &CubeTensor, handle: Handle, shape: Shape, dtype: DType) -> CubeTensor {
+    CubeTensor::new_contiguous(
+        like.client.clone(),
+        like.device.clone(),
+        shape,
+        handle,
+        dtype,
+    )
+}

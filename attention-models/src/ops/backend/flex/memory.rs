@@ -1,0 +1,161 @@
+//! The crossing between flex's memory and that of the CubeCL CPU runtime.
+
+use std::{ops::Range, sync::OnceLock};
+
+use attention_core::AttentionError;
+use attention_kernels::TensorRef;
+use burn::backend::cubecl::dtype_to_elem_type;
+use burn::tensor::{BoolStore, DType, Shape};
+use burn_flex::{FlexTensor, Layout};
+use cubecl::{
+    client::Client,
+    cpu::compute::server::CpuServer,
+    server::{Handle, ServerError},
+};
+
+/// The CubeCL CPU runtime, opened on first use.
+pub(super) fn client() -> &'static Client {
+    static CLIENT: OnceLock<Client> = OnceLock::new();
+    CLIENT.get_or_init(|| cubecl::Device::Cpu(Default::default()).client())
+}
+
+/// A tensor whose strides a kernel can follow: only a flipped one, whose strides are negative, is
+/// laid out anew.
+pub(super) fn plain(tensor: FlexTensor) -> FlexTensor {
+    if tensor.layout().has_positive_strides() {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+/// A result of a kernel as a tensor: it keeps the buffer, and copies only when written to.
+pub(super) fn download(
+    handle: Handle,
+    shape: Shape,
+    dtype: DType,
+) -> Result<FlexTensor, AttentionError> {
+    let bytes = client().read_one(handle).map_err(refused)?;
+    Ok(FlexTensor::new(bytes, Layout::contiguous(shape), dtype))
+}
+
+/// Part of a flex storage and its copy.
+struct Region {
+    storage: *const u8,
+    bytes: Range<usize>,
+    copy: Handle,
+}
+
+/// What some tensors cover of their storages, copied once: views of one storage that overlap, as
+/// the parts of a packed query-key-value projection do, share a copy.
+pub(super) struct Uploads {
+    regions: Vec<Region>,
+}
+
+impl Uploads {
+    pub(super) fn new(tensors: &[&FlexTensor]) -> Result<Self, AttentionError> {
+        let regions = covered(tensors)
+            .into_iter()
+            .map(|(storage, bytes)| {
+                Ok(Region {
+                    storage: storage.as_ptr(),
+                    copy: upload(&storage[bytes.clone()])?,
+                    bytes,
+                })
+            })
+            .collect::<Result<_, AttentionError>>()?;
+        Ok(Self { regions })
+    }
+
+    /// A tensor that was uploaded, of rank 4, or of rank 3 with a last dimension of 1 to come.
+    pub(super) fn view(&self, tensor: &FlexTensor) -> TensorRef {
+        let span = byte_span(tensor);
+        let storage = tensor.bytes().as_ptr();
+        let region = self
+            .regions
+            .iter()
+            .find(|region| region.storage == storage && contains(&region.bytes, &span))
+            .expect("invariant: every tensor that is viewed was uploaded");
+
+        let (mut shape, mut strides) = ([1; 4], [1; 4]);
+        let layout = tensor.layout();
+        for (axis, (&size, &stride)) in layout.shape().iter().zip(layout.strides()).enumerate() {
+            shape[axis] = size;
+            strides[axis] = stride.unsigned_abs();
+        }
+        TensorRef {
+            handle: region
+                .copy
+                .clone()
+                .offset_start((span.start - region.bytes.start) as u64),
+            shape,
+            strides,
+            elem: dtype_to_elem_type(stored_as(tensor.dtype())),
+        }
+    }
+}
+
+/// The parts of storages that the tensors cover.
+fn covered<'a>(tensors: &[&'a FlexTensor]) -> Vec<(&'a [u8], Range<usize>)> {
+    let mut parts: Vec<(&[u8], Range<usize>)> = Vec::new();
+    for tensor in tensors {
+        let (storage, span) = (tensor.bytes(), byte_span(tensor));
+        let shared = parts.iter_mut().find(|(other, bytes)| {
+            other.as_ptr() == storage.as_ptr() && bytes.start < span.end && span.start < bytes.end
+        });
+        match shared {
+            Some((_, bytes)) => {
+                *bytes = bytes.start.min(span.start)..bytes.end.max(span.end);
+            }
+            None => parts.push((storage, span)),
+        }
+    }
+    parts
+}
+
+/// From the first byte of a tensor to its last, within its storage.
+fn byte_span(tensor: &FlexTensor) -> Range<usize> {
+    let layout = tensor.layout();
+    if layout.num_elements() == 0 {
+        return 0..0;
+    }
+    let last: usize = layout
+        .shape()
+        .iter()
+        .zip(layout.strides())
+        .map(|(&size, &stride)| (size - 1) * stride.unsigned_abs())
+        .sum();
+    let (start, size) = (layout.start_offset(), tensor.dtype().size());
+    start * size..(start + last + 1) * size
+}
+
+fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+/// Copies host bytes into a buffer of the CPU runtime, straight into its memory.
+fn upload(bytes: &[u8]) -> Result<Handle, AttentionError> {
+    // A buffer of no bytes cannot be bound to a kernel.
+    const SMALLEST: usize = size_of::<f32>();
+    let handle = client().empty(bytes.len().max(SMALLEST));
+    let mut memory = client()
+        .get_resource::<CpuServer>(handle.clone())
+        .map_err(refused)?;
+    memory.resource_mut().write()[..bytes.len()].copy_from_slice(bytes);
+    Ok(handle)
+}
+
+/// Flex keeps a boolean in a byte.
+fn stored_as(dtype: DType) -> DType {
+    match dtype {
+        DType::Bool(_) => DType::Bool(BoolStore::U8),
+        dtype => dtype,
+    }
+}
+
+fn refused(error: ServerError) -> AttentionError {
+    AttentionError::Launch {
+        kernel: "softmax",
+        reason: error.to_string(),
+    }
+}

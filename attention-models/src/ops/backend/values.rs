@@ -1,0 +1,115 @@
+//! The values that cross the dispatch boundary.
+
+use burn::backend::{
+    Backend, ExtensionType,
+    tensor::{BoolTensor, FloatTensor},
+};
+
+/// An optional float tensor, in the form that backend extensions take.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub enum MaybeFloat<B: Backend> {
+    Absent,
+    Given(FloatTensor<B>),
+}
+
+/// An optional bool tensor, in the form that backend extensions take.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub enum MaybeBool<B: Backend> {
+    Absent,
+    Given(BoolTensor<B>),
+}
+
+/// The tensors of a forward pass; the mask in Burn's polarity.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub struct Inputs<B: Backend> {
+    pub query: FloatTensor<B>,
+    pub key: FloatTensor<B>,
+    pub value: FloatTensor<B>,
+    #[extension_type]
+    pub mask: MaybeBool<B>,
+    #[extension_type]
+    pub bias: MaybeFloat<B>,
+}
+
+/// What a forward pass gives: `[batch, heads, seq_q, value_dim]` in the query's dtype, and
+/// `[batch, heads, seq_q]` in `f32`.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub struct Output<B: Backend> {
+    pub out: FloatTensor<B>,
+    pub lse: FloatTensor<B>,
+}
+
+/// The tensors of a backward pass: those of the forward pass, its output, and the gradients of
+/// that.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub struct BackwardInputs<B: Backend> {
+    #[extension_type]
+    pub forward: Inputs<B>,
+    #[extension_type]
+    pub output: Output<B>,
+    pub grad_out: FloatTensor<B>,
+    #[extension_type]
+    pub grad_lse: MaybeFloat<B>,
+}
+
+/// What a backward pass gives, each in the shape and dtype of its input.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub struct InputGradients<B: Backend> {
+    pub query: FloatTensor<B>,
+    pub key: FloatTensor<B>,
+    pub value: FloatTensor<B>,
+    #[extension_type]
+    pub bias: MaybeFloat<B>,
+}
+
+impl<B: Backend> From<Option<FloatTensor<B>>> for MaybeFloat<B> {
+    fn from(tensor: Option<FloatTensor<B>>) -> Self {
+        tensor.map_or(Self::Absent, Self::Given)
+    }
+}
+
+impl<B: Backend> MaybeFloat<B> {
+    pub fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Given(tensor) => Some(tensor),
+        }
+    }
+
+    #[cfg(feature = "cpu")]
+    pub fn as_option(&self) -> Option<&FloatTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Given(tensor) => Some(tensor),
+        }
+    }
+}
+
+impl<B: Backend> From<Option<BoolTensor<B>>> for MaybeBool<B> {
+    fn from(tensor: Option<BoolTensor<B>>) -> Self {
+        tensor.map_or(Self::Absent, Self::Given)
+    }
+}
+
+impl<B: Backend> MaybeBool<B> {
+    pub fn into_option(self) -> Option<BoolTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Given(tensor) => Some(tensor),
+        }
+    }
+
+    #[cfg(feature = "cpu")]
+    pub fn as_option(&self) -> Option<&BoolTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Given(tensor) => Some(tensor),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a caller may ask of an attention operation.
+
+use attention_core::{AttentionSpec, CausalAlignment};
+use burn::tensor::{Bool, Tensor};
+
+/// Options of [`attention`](super::attention): the scalar [`AttentionSpec`], a boolean mask and an
+/// additive bias. All of them combine, and any combination stays fused.
+///
+/// Scores are `scale * q k^T`, then softcap, then the bias is added, then the causal mask and the
+/// boolean mask exclude keys, then softmax.
+///
+/// ```
+/// use attention_core::CausalAlignment;
+/// use attention_models::ops::AttentionOptions;
+/// use burn::tensor::{Bool, Device, Tensor};
+///
+/// // Two sequences of five keys, the second padded by two.
+/// let padding = Tensor::<2, Bool>::from_data(
+///     [
+///         [false, false, false, false, false],
+///         [false, false, false, true, true],
+///     ],
+///     &Device::flex(),
+/// );
+/// let options = AttentionOptions::default()
+///     .with_causal(CausalAlignment::BottomRight)
+///     .with_mask(padding.reshape([2, 1, 1, 5]));
+/// assert!(options.bias.is_none());
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct AttentionOptions {
+    /// Causality, scale and softcap.
+    pub spec: AttentionSpec,
+    /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`, Burn's polarity: `true` hides the key.
+    pub mask: Option<Tensor<4, Bool>>,
+    /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`, added to the scores; the query's dtype. It
+    /// receives a gradient.
+    pub bias: Option<Tensor<4>>,
+}
+
+impl AttentionOptions {
+    /// Hides later keys from each query.
+    pub fn with_causal(mut self, alignment: CausalAlignment) -> Self {
+        self.spec = self.spec.with_causal(alignment);
+        self
+    }
+
+    /// Replaces the factor `1 / sqrt(head_dim)` on `q k^T`.
+    pub fn with_scale(mut self, scale: f64) -> Self {
+        self.spec = self.spec.with_scale(scale);
+        self
+    }
+
+    /// Squashes scores to `softcap * tanh(score / softcap)`.
+    pub fn with_softcap(mut self, softcap: f64) -> Self {
+        self.spec = self.spec.with_softcap(softcap);
+        self
+    }
+
+    /// Hides the keys where `mask` is `true`: `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`.
+    pub fn with_mask(mut self, mask: Tensor<4, Bool>) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// Adds `bias` to the scores: `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`.
+    pub fn with_bias(mut self, bias: Tensor<4>) -> Self {
+        self.bias = Some(bias);
+        self
+    }
+}
+
+impl From<AttentionSpec> for AttentionOptions {
+    fn from(spec: AttentionSpec) -> Self {
+        Self {
+            spec,
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! All integration tests of attention-models in one binary, for linking one is expensive.
+
+mod errors;
+mod layouts;
+mod mha;
+#[cfg(feature = "cli")]
+mod models;
+mod oracle;
+mod rows;
+mod support;

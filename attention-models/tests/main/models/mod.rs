@@ -1,0 +1,15 @@
+//! The reference models: goldens, attention maps, and folders that must be refused.
+
+mod attention_maps;
+mod checkpoints;
+mod goldens;
+mod vision_transformer;
+
+use std::path::PathBuf;
+
+/// A golden folder of the repository.
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/goldens/models")
+        .join(name)
+}

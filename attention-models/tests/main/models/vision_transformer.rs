@@ -1,0 +1,111 @@
+use attention_models::models::vit::{Head, VisionTransformer, VisionTransformerConfig};
+use attention_models::ops::AttentionError;
+use burn::tensor::{Device, Distribution, Tensor};
+
+use super::golden;
+
+fn small() -> VisionTransformerConfig {
+    VisionTransformerConfig::new(32, 8, 24, 2, 3, 48)
+}
+
+#[test]
+fn images_of_another_shape_are_refused_with_the_shapes_that_fit() {
+    let device = Device::flex();
+    let model = VisionTransformer::load(&golden("vit"), &device).unwrap();
+    for shape in [
+        [1, 3, 33, 32],
+        [1, 4, 32, 32],
+        [1, 3, 0, 32],
+        [0, 3, 32, 32],
+    ] {
+        let error = model
+            .try_forward(Tensor::zeros(shape, &device))
+            .unwrap_err();
+        let AttentionError::Shape {
+            argument,
+            given,
+            accepted,
+        } = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((argument, given), ("pixel_values", shape.to_vec()));
+        assert!(accepted.contains("multiples of 8"), "{accepted}");
+    }
+}
+
+#[test]
+fn registers_without_positions_stand_between_class_token_and_patches() {
+    let device = Device::flex();
+    let config = small().with_register_tokens(2);
+    let model = config.init(&device);
+    let image = Tensor::random([1, 3, 32, 24], Distribution::Default, &device);
+    let tokens = model.embeddings.forward(image.clone()).unwrap();
+    assert_eq!(tokens.dims(), [1, 1 + 2 + 4 * 3, 24]);
+    let registers = model.embeddings.register_tokens.as_ref().unwrap().val();
+    let given = tokens.slice_dim(1, 1..3).into_data();
+    given.assert_eq(&registers.into_data(), true);
+    assert_eq!(model.forward(image).last_hidden_state.dims(), [1, 15, 24]);
+}
+
+#[test]
+fn the_head_of_dinov2_reads_the_class_token_beside_the_mean_patch() {
+    let device = Device::flex();
+    let config = small().with_head(Head::ClassAndPatchMean { outputs: 5 });
+    let model = config.init(&device);
+    let image = Tensor::random([2, 3, 32, 32], Distribution::Default, &device);
+    let output = model.forward(image);
+    let tokens = output.last_hidden_state;
+    let class = tokens.clone().slice_dim(1, 0..1);
+    let mean = tokens.slice_dim(1, 1..).mean_dim(1);
+    let input = Tensor::cat(vec![class, mean], 2).squeeze_dim::<2>(1);
+    let expected = model.head.unwrap().forward(input);
+    let given = output.logits.unwrap().into_data();
+    given.assert_eq(&expected.into_data(), true);
+}
+
+#[test]
+fn sizes_from_which_no_model_can_be_made_are_refused() {
+    let refused = |config: VisionTransformerConfig| config.validate().unwrap_err().to_string();
+    let mut config = small();
+    config.heads = 5;
+    assert_eq!(
+        refused(config),
+        "`heads` is 5; accepted: a divisor of the hidden size 24"
+    );
+    let mut config = small();
+    config.image_size = 7;
+    assert_eq!(
+        refused(config),
+        "`image_size` is 7; accepted: at least the patch size 8"
+    );
+    let head = Head::ClassAndDistillation { outputs: 5 };
+    let error = refused(small().with_head(head));
+    assert!(error.contains("or a distillation token"), "{error}");
+}
+
+#[test]
+fn gradients_reach_every_kind_of_parameter() {
+    let device = Device::flex().autodiff();
+    let config = small().with_layer_scale(Some(0.1)).with_register_tokens(1);
+    let model = config.init(&device);
+    let image = Tensor::random([1, 3, 24, 40], Distribution::Default, &device);
+    let loss = model.forward(image).last_hidden_state.powi_scalar(2).sum();
+    let gradients = loss.backward();
+    let layer = &model.layers[0];
+    let matrices = [
+        &layer.attention.query.weight,
+        &layer.attention.value.weight,
+        &layer.mlp.inner.weight,
+        &model.embeddings.projection.weight,
+    ];
+    for weight in matrices {
+        let gradient = weight.val().grad(&gradients).unwrap();
+        assert!(gradient.abs().sum().into_scalar::<f32>() > 0.0);
+    }
+    let positions = model.embeddings.positions.val().grad(&gradients).unwrap();
+    assert!(positions.abs().sum().into_scalar::<f32>() > 0.0);
+    let scale = layer.scale_mlp.as_ref().unwrap().val();
+    let scale = scale.grad(&gradients).unwrap();
+    assert!(scale.abs().sum().into_scalar::<f32>() > 0.0);
+}

@@ -1,0 +1,311 @@
+//! Inputs, the runs that are compared, and the bound they are compared by.
+
+use attention_core::{AttentionSpec, oracle};
+use attention_models::ops::{
+    AttentionError, AttentionOptions, composition::unfused_attention, try_attention_with_lse,
+};
+use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
+
+/// Every device that the tests run on.
+pub fn devices() -> Vec<Device> {
+    vec![Device::flex()]
+}
+
+/// One attention problem with its options.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub batch: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub seq_q: usize,
+    pub seq_kv: usize,
+    pub head_dim: usize,
+    pub value_dim: usize,
+    pub spec: AttentionSpec,
+    pub mask: Option<[usize; 4]>,
+    pub bias: Option<[usize; 4]>,
+    pub dtype: DType,
+}
+
+impl Case {
+    /// `[batch, heads, seq, head_dim]` self-attention in `f32` without options.
+    pub fn new([batch, heads, seq, head_dim]: [usize; 4]) -> Self {
+        Self {
+            batch,
+            heads,
+            kv_heads: heads,
+            seq_q: seq,
+            seq_kv: seq,
+            head_dim,
+            value_dim: head_dim,
+            spec: AttentionSpec::default(),
+            mask: None,
+            bias: None,
+            dtype: DType::F32,
+        }
+    }
+
+    fn query(&self) -> [usize; 4] {
+        [self.batch, self.heads, self.seq_q, self.head_dim]
+    }
+
+    fn key(&self) -> [usize; 4] {
+        [self.batch, self.kv_heads, self.seq_kv, self.head_dim]
+    }
+
+    fn value(&self) -> [usize; 4] {
+        [self.batch, self.kv_heads, self.seq_kv, self.value_dim]
+    }
+
+    fn out(&self) -> [usize; 4] {
+        [self.batch, self.heads, self.seq_q, self.value_dim]
+    }
+
+    fn lse(&self) -> [usize; 3] {
+        [self.batch, self.heads, self.seq_q]
+    }
+}
+
+/// The tensors of a case.
+#[derive(Clone)]
+pub struct Inputs {
+    pub query: Tensor<4>,
+    pub key: Tensor<4>,
+    pub value: Tensor<4>,
+    pub options: AttentionOptions,
+    pub grad_out: Tensor<4>,
+    pub grad_lse: Tensor<3>,
+}
+
+impl Inputs {
+    /// Reproducible inputs on `device`, tracked if it is an autodiff device.
+    pub fn new(case: &Case, device: &Device) -> Self {
+        let float = |shape, seed| {
+            let tensor = Tensor::<4>::from_data(random(shape, seed), device).cast(case.dtype);
+            if device.is_autodiff() {
+                tensor.require_grad()
+            } else {
+                tensor
+            }
+        };
+        let lse = case.lse();
+        let grad_lse = random([lse[0], lse[1], lse[2], 1], 7);
+        Self {
+            query: float(case.query(), 1),
+            key: float(case.key(), 2),
+            value: float(case.value(), 3),
+            options: AttentionOptions {
+                spec: case.spec,
+                mask: case.mask.map(|shape| mask(shape, device)),
+                bias: case.bias.map(|shape| float(shape, 5)),
+            },
+            grad_out: Tensor::<4>::from_data(random(case.out(), 6), device).cast(case.dtype),
+            grad_lse: Tensor::<4>::from_data(grad_lse, device).reshape(lse),
+        }
+    }
+}
+
+/// Uniform in `[-1.5, 1.5]`, the same for the same seed.
+pub fn random(shape: [usize; 4], seed: u64) -> TensorData {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 24) as f32 * 3.0 - 1.5
+        })
+        .collect();
+    TensorData::new(values, shape)
+}
+
+fn mask(shape: [usize; 4], device: &Device) -> Tensor<4, Bool> {
+    Tensor::<4>::from_data(random(shape, 4), device)
+        .detach()
+        .greater_elem(0.6)
+}
+
+/// Which gradients flow back into the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    Out,
+    Lse,
+    Both,
+}
+
+/// Everything that an attention gives, in `f64`.
+#[derive(Debug)]
+pub struct Run {
+    pub out: Vec<f64>,
+    pub lse: Vec<f64>,
+    pub query: Vec<f64>,
+    pub key: Vec<f64>,
+    pub value: Vec<f64>,
+    pub bias: Option<Vec<f64>>,
+}
+
+type Operation = fn(
+    Tensor<4>,
+    Tensor<4>,
+    Tensor<4>,
+    AttentionOptions,
+) -> Result<(Tensor<4>, Tensor<3>), AttentionError>;
+
+/// Our operation, forward and backward.
+pub fn fused(inputs: &Inputs, loss: Loss) -> Run {
+    run(try_attention_with_lse, inputs, loss)
+}
+
+/// Burn's operations, forward and backward, in the dtype of the inputs.
+pub fn unfused(inputs: &Inputs, loss: Loss) -> Run {
+    run(unfused_attention, inputs, loss)
+}
+
+fn run(operation: Operation, inputs: &Inputs, loss: Loss) -> Run {
+    let Inputs {
+        query,
+        key,
+        value,
+        options,
+        ..
+    } = inputs.clone();
+    let (out, lse) = operation(query.clone(), key.clone(), value.clone(), options.clone())
+        .expect("the inputs of a case are accepted");
+    let by_out = (out.clone() * inputs.grad_out.clone())
+        .sum()
+        .cast(DType::F32);
+    let by_lse = (lse.clone() * inputs.grad_lse.clone()).sum();
+    let gradients = match loss {
+        Loss::Out => by_out,
+        Loss::Lse => by_lse,
+        Loss::Both => by_out + by_lse,
+    }
+    .backward();
+    // The log-sum-exp does not depend on the value: Burn then has no gradient where we have 0.
+    let gradient = |tensor: &Tensor<4>| match tensor.grad(&gradients) {
+        Some(gradient) => {
+            assert_eq!(gradient.dims(), tensor.dims());
+            floats(gradient)
+        }
+        None => vec![0.0; tensor.dims().iter().product()],
+    };
+    Run {
+        query: gradient(&query),
+        key: gradient(&key),
+        value: gradient(&value),
+        bias: options.bias.as_ref().map(gradient),
+        out: floats(out),
+        lse: floats(lse),
+    }
+}
+
+/// The float64 oracle on the values that the tensors hold.
+pub fn expected(case: &Case, inputs: &Inputs, loss: Loss) -> Run {
+    let tensor = |tensor: &Tensor<4>| oracle::Tensor4 {
+        shape: tensor.dims(),
+        data: floats(tensor.clone()),
+    };
+    let problem = oracle::Inputs {
+        query: tensor(&inputs.query),
+        key: tensor(&inputs.key),
+        value: tensor(&inputs.value),
+        mask: inputs.options.mask.as_ref().map(|mask| oracle::Mask4 {
+            shape: mask.dims(),
+            data: mask.clone().into_data().iter::<bool>().collect(),
+        }),
+        bias: inputs.options.bias.as_ref().map(tensor),
+    };
+    let output = oracle::forward(&problem, &case.spec).expect("the oracle accepts the case");
+    let mut grad_out = tensor(&inputs.grad_out);
+    if loss == Loss::Lse {
+        grad_out.data.fill(0.0);
+    }
+    let grad_lse = (loss != Loss::Out).then(|| floats(inputs.grad_lse.clone()));
+    let gradients = oracle::backward(&problem, &case.spec, &grad_out, grad_lse.as_deref())
+        .expect("the oracle accepts the case");
+    Run {
+        out: output.out.data,
+        lse: output.lse,
+        query: gradients.query.data,
+        key: gradients.key.data,
+        value: gradients.value.data,
+        bias: gradients.bias.map(|bias| bias.data),
+    }
+}
+
+/// The values of a tensor.
+pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// Runs cases forward and backward and holds them to the project's bound: no farther from the
+/// oracle than twice what Burn's own operations are in the same dtype on the same device, and two
+/// roundings.
+pub fn assert_agree_with_the_oracle(cases: &[Case], loss: Loss) {
+    let mut violations = Vec::new();
+    for device in devices() {
+        for case in cases {
+            violations.extend(violations_of(case, loss, &device));
+        }
+    }
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+fn violations_of(case: &Case, loss: Loss, device: &Device) -> Vec<String> {
+    let inputs = Inputs::new(case, &device.clone().autodiff());
+    let (fused, unfused) = (fused(&inputs, loss), unfused(&inputs, loss));
+    let expected = expected(case, &inputs, loss);
+    let exact = attention_core::DType::F32.unit_roundoff();
+    let rounding = match case.dtype {
+        DType::F16 => attention_core::DType::F16.unit_roundoff(),
+        DType::BF16 => attention_core::DType::BF16.unit_roundoff(),
+        _ => exact,
+    };
+    let compared: [(_, fn(&Run) -> Vec<f64>, _); 6] = [
+        ("out", |run| run.out.clone(), rounding),
+        ("lse", |run| run.lse.clone(), exact),
+        ("query gradient", |run| run.query.clone(), rounding),
+        ("key gradient", |run| run.key.clone(), rounding),
+        ("value gradient", |run| run.value.clone(), rounding),
+        (
+            "bias gradient",
+            |run| run.bias.clone().unwrap_or_default(),
+            rounding,
+        ),
+    ];
+    compared
+        .into_iter()
+        .filter_map(|(name, part, rounding)| {
+            let expected = part(&expected);
+            let (error, peer) = (
+                distance(&part(&fused), &expected),
+                distance(&part(&unfused), &expected),
+            );
+            let bound = 2.0 * peer + 2.0 * rounding * largest(&expected);
+            (error > bound).then(|| {
+                format!("{name} of {case:?} on {device:?}: error {error:e}, bound {bound:e}")
+            })
+        })
+        .collect()
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values
+        .iter()
+        .filter(|value| value.is_finite())
+        .fold(0.0, |largest, value| value.abs().max(largest))
+}
+
+/// The largest difference; infinite unless every infinity is met exactly, and for any NaN.
+pub fn distance(values: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(values.len(), expected.len());
+    values
+        .iter()
+        .zip(expected)
+        .map(|(value, expected)| match (value - expected).abs() {
+            _ if value == expected => 0.0,
+            difference if difference.is_nan() => f64::INFINITY,
+            difference => difference,
+        })
+        .fold(0.0, f64::max)
+}

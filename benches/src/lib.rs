@@ -1,0 +1,1 @@
+//! Criterion benchmarks, each with its peers in the same run.

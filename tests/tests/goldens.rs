@@ -1,0 +1,103 @@
+//! What other people's code computed, on every device.
+
+use attention_models::{
+    cli::verify::{Golden, Report},
+    device::DeviceKind,
+};
+
+use crate::support::{devices, golden};
+
+/// Checks a golden and returns how many outputs passed.
+fn passed(name: &str, kind: DeviceKind) -> usize {
+    let device = kind.open().expect("the device was found");
+    let mut report = Report::default();
+    Golden::new(&golden(name)).check(&device, &mut report);
+    assert_eq!(report.failed() + report.skipped(), 0, "{kind}\n{report}");
+    report.passed()
+}
+
+fn passes(name: &str, outputs: usize) {
+    for kind in devices() {
+        assert_eq!(passed(name, kind), outputs, "{name} on {kind}");
+    }
+}
+
+/// Models run on the devices that people run models on; WGSL is checked by the operations.
+fn model_passes(name: &str, outputs: usize) {
+    for kind in devices() {
+        if kind != DeviceKind::Wgpu {
+            assert_eq!(passed(name, kind), outputs, "{name} on {kind}");
+        }
+    }
+}
+
+#[test]
+fn attention_computes_what_torch_computes_forward_and_backward() {
+    // Thirteen cases of five outputs, and the gradient of one bias.
+    passes("models/op_sdpa", 13 * 5 + 1);
+}
+
+#[test]
+fn multi_head_attention_computes_what_torch_computes() {
+    passes("models/op_mha", 4);
+}
+
+#[test]
+fn both_causal_alignments_agree_with_the_golden() {
+    passes("mechanisms/causal_alignment", 9 * 5);
+}
+
+#[test]
+fn fully_masked_rows_agree_with_the_golden() {
+    passes("mechanisms/fully_masked_rows", 3 * 5);
+}
+
+#[test]
+fn softcap_agrees_with_the_golden() {
+    passes("mechanisms/softcap", 3 * 5);
+}
+
+#[test]
+fn vit_computes_what_transformers_computes() {
+    model_passes("models/vit", 3);
+}
+
+#[test]
+fn deit_computes_what_transformers_computes() {
+    model_passes("models/deit", 5);
+}
+
+#[test]
+fn dinov2_computes_what_transformers_computes() {
+    model_passes("models/dinov2", 4);
+}
+
+#[test]
+fn the_vision_tower_of_clip_computes_what_transformers_computes() {
+    model_passes("models/clip_vision", 4);
+}
+
+#[test]
+fn a_vit_with_registers_computes_what_timm_computes() {
+    model_passes("models/timm_vit", 2);
+}
+
+#[test]
+fn a_pretrained_dinov2_computes_what_transformers_computes_at_both_sizes() {
+    for kind in devices() {
+        if kind == DeviceKind::Wgpu {
+            continue;
+        }
+        let device = kind.open().expect("the device was found");
+        let mut report = Report::default();
+        Golden::new(&golden("pretrained/dinov2_s14.safetensors")).check(&device, &mut report);
+        assert_eq!(report.failed(), 0, "{kind}\n{report}");
+        if report.skipped() > 0 {
+            let required = std::env::var_os("ATTENTION_REQUIRE_WEIGHTS").is_some();
+            assert!(!required, "{report}");
+            eprintln!("{report}");
+            return;
+        }
+        assert!(report.passed() > 0, "{kind}\n{report}");
+    }
+}

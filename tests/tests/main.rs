@@ -1,0 +1,8 @@
+//! All tests that cross crates in one binary, for linking one is expensive.
+
+mod bad_input;
+mod cli;
+mod goldens;
+mod memory;
+mod support;
+mod sweep;

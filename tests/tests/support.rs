@@ -1,0 +1,181 @@
+//! Devices, goldens, and kernels run without Burn.
+
+use std::path::PathBuf;
+
+use attention_core::{
+    DType,
+    oracle::{Mask4, Tensor4},
+};
+use attention_kernels::{
+    TensorRef,
+    device::elem_type,
+    softmax::{self, BackwardInputs, Inputs},
+};
+use attention_models::{
+    cli::verify::case::{Case, Outputs},
+    device::DeviceKind,
+};
+use cubecl::{
+    client::Client,
+    ir::{ElemType, UIntKind},
+    server::Handle,
+};
+use half::{bf16, f16};
+
+/// The devices whose runtimes this machine can execute. Where `cargo xtask test` has set up a
+/// software Vulkan, none of them may be missing.
+pub fn devices() -> Vec<DeviceKind> {
+    let found = DeviceKind::all_found();
+    if std::env::var_os("ATTENTION_RUNNER").is_some() {
+        for kind in [DeviceKind::Vulkan, DeviceKind::Wgpu] {
+            assert!(found.contains(&kind), "{:?}", kind.open().err());
+        }
+    }
+    found
+}
+
+/// A golden of this repository: `models/vit`, `pretrained`.
+pub fn golden(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/goldens")).join(name)
+}
+
+/// How a tensor lies in its buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[batch, heads, seq, dim]`
+    Contiguous,
+    /// `[batch, seq, heads, dim]`, as a projection leaves it.
+    SequenceMajor,
+}
+
+/// Runs the kernels on a bare client and reads every output back, those of a [`Case`] in order.
+pub fn run_kernels(client: &Client, case: &Case, dtype: DType, layout: Layout) -> Outputs {
+    poison(client, case);
+    let inputs = upload_inputs(client, case, dtype, layout);
+    let output = softmax::forward(client, &inputs, &case.spec).expect("the case is accepted");
+    let [batch, heads, seq_q, _] = case.inputs.query.shape;
+    let out = TensorRef::contiguous(output.out.clone(), case.grad_out.shape, elem_type(dtype));
+    let lse = TensorRef::contiguous(
+        output.lse.clone(),
+        [batch, heads, seq_q, 1],
+        elem_type(DType::F32),
+    );
+    let backward = BackwardInputs {
+        out,
+        lse,
+        grad_out: upload(client, &case.grad_out, dtype, layout),
+        grad_lse: None,
+        forward: inputs,
+    };
+    let with_bias = case.inputs.bias.is_some();
+    let gradients =
+        softmax::backward(client, &backward, &case.spec, with_bias).expect("the case is accepted");
+
+    let elements = |tensor: &Tensor4| tensor.data.len();
+    let read = |handle, count, dtype| download(client, handle, count, dtype);
+    let inputs = &case.inputs;
+    let mut outputs = vec![
+        ("out", read(output.out, elements(&case.grad_out), dtype)),
+        ("lse", read(output.lse, batch * heads * seq_q, DType::F32)),
+        ("dq", read(gradients.query, elements(&inputs.query), dtype)),
+        ("dk", read(gradients.key, elements(&inputs.key), dtype)),
+        ("dv", read(gradients.value, elements(&inputs.value), dtype)),
+    ];
+    if let (Some(bias), Some(handle)) = (&inputs.bias, gradients.bias) {
+        outputs.push(("dbias", read(handle, elements(bias), dtype)));
+    }
+    outputs
+}
+
+/// Leaves NaN in the memory that the kernels will get for outputs and scratch.
+fn poison(client: &Client, case: &Case) {
+    const NOT_A_NUMBER: u8 = 0xff;
+    let tensors = [
+        &case.inputs.query,
+        &case.inputs.key,
+        &case.inputs.value,
+        &case.grad_out,
+    ];
+    for size in tensors.map(|tensor| 4 * tensor.data.len().max(1)) {
+        let held: Vec<_> = (0..4)
+            .map(|_| client.create_from_slice(&vec![NOT_A_NUMBER; size]))
+            .collect();
+        drop(held);
+    }
+}
+
+fn upload_inputs(client: &Client, case: &Case, dtype: DType, layout: Layout) -> Inputs {
+    let float = |tensor: &Tensor4| upload(client, tensor, dtype, layout);
+    Inputs {
+        query: float(&case.inputs.query),
+        key: float(&case.inputs.key),
+        value: float(&case.inputs.value),
+        mask: case
+            .inputs
+            .mask
+            .as_ref()
+            .map(|mask| upload_mask(client, mask)),
+        bias: case.inputs.bias.as_ref().map(float),
+    }
+}
+
+/// Puts a tensor on the device.
+pub fn upload(client: &Client, tensor: &Tensor4, dtype: DType, layout: Layout) -> TensorRef {
+    let [_, heads, seq, dim] = tensor.shape;
+    let mut data = tensor.data.clone();
+    if layout == Layout::SequenceMajor {
+        for (index, value) in tensor.data.iter().enumerate() {
+            let (d, s, h) = (index % dim, index / dim % seq, index / (dim * seq) % heads);
+            let b = index / (dim * seq * heads);
+            data[((b * seq + s) * heads + h) * dim + d] = *value;
+        }
+    }
+    let handle = client.create_from_slice(&encode(&data, dtype));
+    let mut tensor = TensorRef::contiguous(handle, tensor.shape, elem_type(dtype));
+    if layout == Layout::SequenceMajor {
+        tensor.strides = [seq * heads * dim, dim, heads * dim, 1];
+    }
+    tensor
+}
+
+/// As bytes where the device has them, else as words.
+fn upload_mask(client: &Client, mask: &Mask4) -> TensorRef {
+    let byte = ElemType::UInt(UIntKind::U8);
+    let (elem, size) = if client.properties().supports_type(byte) {
+        (byte, 1)
+    } else {
+        (ElemType::UInt(UIntKind::U32), 4)
+    };
+    let mut bytes = vec![0u8; (mask.data.len() * size).max(4)];
+    for (index, hidden) in mask.data.iter().enumerate() {
+        bytes[index * size] = u8::from(*hidden);
+    }
+    TensorRef::contiguous(client.create_from_slice(&bytes), mask.shape, elem)
+}
+
+/// A buffer of no bytes cannot be bound to a kernel.
+fn encode(data: &[f64], dtype: DType) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(data.len() * dtype.bytes());
+    for value in data {
+        match dtype {
+            DType::F32 => bytes.extend((*value as f32).to_le_bytes()),
+            DType::F16 => bytes.extend(f16::from_f64(*value).to_le_bytes()),
+            DType::BF16 => bytes.extend(bf16::from_f64(*value).to_le_bytes()),
+        }
+    }
+    bytes.resize(bytes.len().max(4), 0);
+    bytes
+}
+
+fn download(client: &Client, handle: Handle, count: usize, dtype: DType) -> Vec<f64> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let bytes = client.read_one(handle).expect("the kernels ran");
+    let values = bytes.chunks_exact(dtype.bytes()).map(|bytes| match dtype {
+        DType::F32 => f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
+        DType::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
+        DType::BF16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f64(),
+    });
+    values.take(count).collect()
+}

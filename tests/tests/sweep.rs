@@ -1,0 +1,250 @@
+//! The kernels on a bare client, over shapes, options and dtypes, on every runtime.
+//!
+//! The bound's unfused peer runs on flex: it depends on the dtype and the values, hardly on the
+//! device, and compiling Burn's matrix products for every shape would take hours on some.
+
+use attention_core::{AttentionSpec, CausalAlignment, DType, oracle::Mask4};
+use attention_models::{
+    cli::verify::{
+        case::Case,
+        catalog::{case, cases as catalog},
+    },
+    device::DeviceKind,
+};
+
+use crate::support::{Layout, devices, run_kernels};
+
+/// Runs every case on every runtime that offers the dtype and reports all that is out of bounds.
+fn assert_within_bounds(cases: &[Case], dtype: DType, layout: Layout) {
+    let flex = DeviceKind::Cpu.open().expect("flex is always there");
+    let mut failures = Vec::new();
+    for case in cases {
+        let case = case.rounded_to(dtype);
+        let expected = case.expected().expect("the oracle accepts the case");
+        let empty = expected.iter().any(|(_, values)| values.is_empty());
+        let peer = if empty {
+            expected.clone()
+        } else {
+            case.unfused(dtype, &flex).expect("Burn accepts the case")
+        };
+        for kind in devices() {
+            let client = kind.client().expect("the device was found");
+            if !kind
+                .facts()
+                .expect("the device was found")
+                .dtypes
+                .contains(&dtype)
+            {
+                continue;
+            }
+            let ours = run_kernels(&client, &case, dtype, layout);
+            for row in case.rows(dtype, &ours, &peer, &expected) {
+                if !(row.passes() && row.worst_error.is_finite()) {
+                    failures.push(format!(
+                        "{kind} {dtype} {} {}: error {:e}, bound {:e}",
+                        case.name, row.name, row.worst_error, row.bound
+                    ));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+fn causal(alignment: CausalAlignment) -> AttentionSpec {
+    AttentionSpec::default().with_causal(alignment)
+}
+
+/// Primes, 1, 0 and the edges of tiles, queries and keys of different lengths.
+fn lengths() -> Vec<Case> {
+    const LENGTHS: [(usize, usize); 14] = [
+        (1, 1),
+        (2, 3),
+        (7, 129),
+        (31, 31),
+        (63, 65),
+        (64, 64),
+        (65, 63),
+        (127, 128),
+        (128, 1),
+        (1, 257),
+        (101, 211),
+        (513, 17),
+        (0, 5),
+        (5, 0),
+    ];
+    let cases = LENGTHS.into_iter().flat_map(|(seq_q, seq_kv)| {
+        let name = format!("{seq_q} queries, {seq_kv} keys");
+        let plain = case(&name, [1, 2, 2, seq_q, seq_kv, 64, 64]);
+        let causal = plain
+            .clone()
+            .with_spec(causal(CausalAlignment::BottomRight));
+        [
+            plain,
+            Case {
+                name: format!("{name}, causal"),
+                ..causal
+            },
+        ]
+    });
+    cases.collect()
+}
+
+fn head_dims(dims: &[(usize, usize)]) -> Vec<Case> {
+    let cases = dims.iter().map(|&(head_dim, value_dim)| {
+        let name = format!("head dim {head_dim}, value dim {value_dim}");
+        case(&name, [1, 2, 1, 33, 47, head_dim, value_dim])
+    });
+    cases.collect()
+}
+
+/// Every shape that masks and biases broadcast from, and the options together.
+fn broadcasts() -> Vec<Case> {
+    const SHAPES: [[usize; 4]; 6] = [
+        [2, 4, 19, 23],
+        [1, 4, 19, 23],
+        [2, 1, 19, 23],
+        [2, 1, 1, 23],
+        [1, 4, 19, 1],
+        [1, 1, 1, 1],
+    ];
+    let new = |name: String| case(&name, [2, 4, 2, 19, 23, 32, 32]);
+    let masks = SHAPES[..5]
+        .iter()
+        .map(|shape| new(format!("mask {shape:?}")).with_mask(*shape));
+    let biases = SHAPES
+        .iter()
+        .map(|shape| new(format!("bias {shape:?}")).with_bias(*shape));
+    masks.chain(biases).collect()
+}
+
+/// Rows whose mask or causality lets no key through.
+fn rows_without_keys() -> Vec<Case> {
+    let mut masked = case("masked rows", [1, 2, 2, 35, 29, 32, 32]);
+    let hidden = (0..35 * 29).map(|index| [0, 5, 33, 34].contains(&(index / 29)));
+    masked.inputs.mask = Some(Mask4::new([1, 1, 35, 29], hidden.collect()));
+    let mut all = case("everything masked", [1, 2, 2, 9, 70, 32, 32]);
+    all.inputs.mask = Some(Mask4::new([1, 1, 1, 70], vec![true; 70]));
+    let causal = case(
+        "causal rows before the first key",
+        [1, 2, 2, 75, 29, 32, 32],
+    )
+    .with_spec(causal(CausalAlignment::BottomRight));
+    vec![masked, all, causal]
+}
+
+/// Scores in the hundreds, positive and negative, where all but one weight vanish.
+fn large_scores(factor: f64) -> Vec<Case> {
+    let mut case = case("large scores", [1, 2, 2, 41, 67, 64, 64]);
+    for value in &mut case.inputs.query.data {
+        *value *= factor;
+    }
+    let biased = Case {
+        name: "large scores, bias".into(),
+        ..case.clone().with_bias([1, 1, 41, 67])
+    };
+    vec![case, biased]
+}
+
+const HEAD_DIMS: [(usize, usize); 16] = [
+    (32, 32),
+    (40, 40),
+    (59, 59),
+    (64, 32),
+    (72, 72),
+    (80, 80),
+    (96, 96),
+    (111, 111),
+    (128, 128),
+    (160, 160),
+    (192, 192),
+    (256, 256),
+    (40, 256),
+    (256, 40),
+    (59, 111),
+    (1, 1),
+];
+
+#[test]
+fn every_length_agrees_with_the_oracle() {
+    assert_within_bounds(&lengths(), DType::F32, Layout::Contiguous);
+}
+
+#[test]
+fn every_head_dim_agrees_with_the_oracle() {
+    assert_within_bounds(&head_dims(&HEAD_DIMS), DType::F32, Layout::Contiguous);
+}
+
+#[test]
+fn masks_and_biases_of_every_shape_agree_with_the_oracle() {
+    assert_within_bounds(&broadcasts(), DType::F32, Layout::Contiguous);
+}
+
+#[test]
+fn every_option_and_their_combination_agree_with_the_oracle() {
+    assert_within_bounds(&catalog(), DType::F32, Layout::Contiguous);
+}
+
+#[test]
+fn rows_without_keys_give_zero_and_no_gradient() {
+    assert_within_bounds(&rows_without_keys(), DType::F32, Layout::Contiguous);
+}
+
+#[test]
+fn large_scores_agree_with_the_oracle() {
+    assert_within_bounds(&large_scores(40.0), DType::F32, Layout::Contiguous);
+}
+
+#[test]
+fn views_of_sequence_major_tensors_are_read_as_they_lie() {
+    let mut cases = head_dims(&[(64, 64), (59, 111)]);
+    cases.extend(broadcasts().into_iter().skip(5).take(2));
+    assert_within_bounds(&cases, DType::F32, Layout::SequenceMajor);
+}
+
+#[test]
+fn half_precision_agrees_with_the_oracle() {
+    let mut cases = head_dims(&[(64, 64), (40, 40), (59, 111), (256, 256)]);
+    cases.extend(lengths().into_iter().take(14));
+    cases.extend(rows_without_keys());
+    cases.extend(large_scores(8.0));
+    cases.extend(
+        catalog()
+            .into_iter()
+            .filter(|case| case.name.ends_with("everything")),
+    );
+    assert_within_bounds(&cases, DType::F16, Layout::Contiguous);
+}
+
+#[test]
+fn brain_floats_agree_with_the_oracle_where_they_are_offered() {
+    let mut cases = head_dims(&[(64, 64), (59, 111)]);
+    cases.extend(
+        catalog()
+            .into_iter()
+            .filter(|case| case.name.ends_with("everything")),
+    );
+    assert_within_bounds(&cases, DType::BF16, Layout::Contiguous);
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bits() {
+    let everything = catalog()
+        .into_iter()
+        .filter(|case| case.name.ends_with("everything"));
+    for case in lengths().into_iter().skip(20).take(2).chain(everything) {
+        let case = case.rounded_to(DType::F32);
+        for kind in devices() {
+            let client = kind.client().expect("the device was found");
+            let run = || run_kernels(&client, &case, DType::F32, Layout::Contiguous);
+            let (first, again) = (run(), run());
+            for ((name, first), (_, again)) in first.iter().zip(&again) {
+                let same = first
+                    .iter()
+                    .zip(again)
+                    .all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{kind} {} {name}", case.name);
+            }
+        }
+    }
+}
