@@ -134,3 +134,33 @@ fn draw_text(image: &mut RgbImage, text: &str, [left, top]: [u32; 2], scale: u32
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patch_with_the_most_attention_is_drawn_brightest() {
+        let photo = RgbImage::from_pixel(300, 200, Rgb([100, 100, 100]));
+        let mut values = vec![0.0; 6];
+        values[4] = 0.9;
+        let map = HeatMap {
+            caption: "layer 0".to_string(),
+            grid: [2, 3],
+            values,
+        };
+        let panel = map.over(&photo);
+        assert!(panel.height() > photo.height());
+        let light = |x, y| panel.get_pixel(x, y).0.map(u32::from).iter().sum::<u32>();
+        assert!(light(150, 150) > 2 * light(50, 50));
+    }
+
+    #[test]
+    fn tiles_keep_their_order_row_by_row() {
+        let tiles = [10, 20, 30].map(|shade| RgbImage::from_pixel(4, 2, Rgb([shade; 3])));
+        let sheet = tile(&tiles);
+        assert_eq!(sheet.dimensions(), (8 + GAP, 4 + GAP));
+        assert_eq!(sheet.get_pixel(4 + GAP, 0).0, [20; 3]);
+        assert_eq!(sheet.get_pixel(0, 2 + GAP).0, [30; 3]);
+    }
+}
