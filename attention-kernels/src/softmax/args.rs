@@ -11,8 +11,6 @@ pub(crate) use crate::tile::{Layout, LayoutLaunch};
 pub(crate) struct Sizes {
     pub batch: usize,
     pub heads: usize,
-    /// Query heads per key head.
-    pub group: usize,
     pub seq_q: usize,
     pub seq_kv: usize,
     /// Query `i` sees the keys below `i + 1 + ahead - behind`.
@@ -43,6 +41,12 @@ pub(crate) struct Blueprint {
     pub value_dim: usize,
     /// Each unit walks row tiles of its own (a CPU core), instead of one row tile per cube.
     pub tile_per_unit: bool,
+    /// Units of a cube.
+    pub units: usize,
+    /// Query heads per key head.
+    pub group: usize,
+    /// The last dimension of every tensor is contiguous.
+    pub packed: bool,
     pub causal: bool,
     pub softcap: bool,
     pub mask: bool,

@@ -7,10 +7,10 @@ use super::{
     args::{BiasGradient, Blueprint, Layout, ScoreTable, Sizes},
     delta::lane_stats,
     query_walk::QueryWalk,
-    rows::{OwnedRows, own_rows, tile_count, tile_index},
+    rows::{OwnedRows, key_head, own_rows, tile_count, tile_index},
     score::weight,
 };
-use crate::tile::{Stream, block_products, filled, load_rows, row_offsets};
+use crate::tile::{Stream, block_products, filled, load_rows, packed, row_offsets};
 
 /// Each lane owns a slot: a query, or, where the bias broadcasts over the queries, every
 /// `slots`-th query, summed.
@@ -42,9 +42,13 @@ pub(crate) fn attention_backward_bias<
     #[define(M)] _mask_dtype: ElemType,
     #[define(O)] _out_dtype: ElemType,
 ) {
+    let query_layout = packed(&query_layout, blueprint.packed);
+    let key_layout = packed(&key_layout, blueprint.packed);
+    let value_layout = packed(&value_layout, blueprint.packed);
+    let grad_layout = packed(&grad_layout, blueprint.packed);
     let tile = tile_index(blueprint);
-    if tile < tile_count::<N>(shape.batch, shape.heads, shape.slots, blueprint) {
-        let slots = own_rows::<N>(tile, shape.heads, shape.slots, blueprint);
+    if tile < tile_count::<N>(shape.slots, blueprint) {
+        let slots = own_rows::<N>(tile, shape.slots, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let width = N::value();
@@ -116,7 +120,7 @@ pub(crate) fn attention_backward_bias<
                             lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, groups);
                         let delta =
                             lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, groups);
-                        let kv_head = own.head / sizes.group;
+                        let kv_head = key_head(own.head, blueprint);
                         let keys = Stream::of(&key_layout, own.batch, kv_head, last);
                         let values = Stream::of(&value_layout, own.batch, kv_head, last);
                         block_products::<E, N, W>(

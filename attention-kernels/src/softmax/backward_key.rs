@@ -14,7 +14,7 @@ use super::{
     score::{cap_with_slope, weight},
 };
 use crate::tile::{
-    RowTile, Stream, accumulate, block_products, filled, load_rows, row_offsets, store_rows,
+    RowTile, Stream, accumulate, block_products, filled, load_rows, packed, row_offsets, store_rows,
 };
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -38,10 +38,14 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
-    let kv_heads = sizes.heads / sizes.group;
+    let query_layout = packed(&query_layout, blueprint.packed);
+    let key_layout = packed(&key_layout, blueprint.packed);
+    let value_layout = packed(&value_layout, blueprint.packed);
+    let grad_layout = packed(&grad_layout, blueprint.packed);
+    let kv_heads = sizes.heads / blueprint.group;
     let tile = tile_index(blueprint);
-    if tile < tile_count::<N>(sizes.batch, kv_heads, sizes.seq_kv, blueprint) {
-        let own = own_rows::<N>(tile, kv_heads, sizes.seq_kv, blueprint);
+    if tile < tile_count::<N>(sizes.seq_kv, blueprint) {
+        let own = own_rows::<N>(tile, sizes.seq_kv, blueprint);
         let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
@@ -100,8 +104,8 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
 
         let start = first_query(own.first, &sizes, blueprint.causal);
         let blocks = (max(sizes.seq_q, start) - start).div_ceil(comptime!(config.block));
-        for member in 0..sizes.group {
-            let head = own.head * sizes.group + member;
+        for member in 0..blueprint.group {
+            let head = own.head * blueprint.group + member;
             let last = sizes.seq_q - 1;
             let queries = Stream::of(&query_layout, own.batch, head, last);
             let grads = Stream::of(&grad_layout, own.batch, head, last);

@@ -10,10 +10,12 @@ use super::{
     args::{Blueprint, Layout, ScoreTable, Sizes},
     delta::lane_stats,
     query_walk::QueryWalk,
-    rows::{own_rows, tile_count, tile_index},
+    rows::{key_head, own_rows, tile_count, tile_index},
     score::{cap_with_slope, weight},
 };
-use crate::tile::{Stream, accumulate, block_products, filled, load_rows, row_offsets, store_rows};
+use crate::tile::{
+    Stream, accumulate, block_products, filled, load_rows, packed, row_offsets, store_rows,
+};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
@@ -34,9 +36,13 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
+    let query_layout = packed(&query_layout, blueprint.packed);
+    let key_layout = packed(&key_layout, blueprint.packed);
+    let value_layout = packed(&value_layout, blueprint.packed);
+    let grad_layout = packed(&grad_layout, blueprint.packed);
     let tile = tile_index(blueprint);
-    if tile < tile_count::<N>(sizes.batch, sizes.heads, sizes.seq_q, blueprint) {
-        let own = own_rows::<N>(tile, sizes.heads, sizes.seq_q, blueprint);
+    if tile < tile_count::<N>(sizes.seq_q, blueprint) {
+        let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
         let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
@@ -79,7 +85,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
         let lse = lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, groups);
         let delta = lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, groups);
 
-        let kv_head = own.head / sizes.group;
+        let kv_head = key_head(own.head, blueprint);
         let last = sizes.seq_kv - 1;
         let keys = Stream::of(&key_layout, own.batch, kv_head, last);
         let values = Stream::of(&value_layout, own.batch, kv_head, last);

@@ -78,15 +78,10 @@ pub(crate) fn score_table<T: Numeric>(tensor: &TensorRef) -> ScoreTableLaunch<T>
     )
 }
 
-/// Cubes for tiles over `rows` rows of each of `heads` heads.
-pub(crate) fn cubes(plan: &Plan, heads: usize, rows: usize) -> CubeCount {
-    let per_cube = plan.rows_per_cube();
-    if plan.tile_per_unit {
-        let tiles = heads * rows.div_ceil(per_cube / plan.units as usize);
-        spread(tiles.div_ceil(plan.units as usize))
-    } else {
-        spread(heads * rows.div_ceil(per_cube))
-    }
+/// Cubes for tiles over the `rows` rows of each head: one head per y, one batch element per z.
+pub(crate) fn cubes(plan: &Plan, batch: usize, heads: usize, rows: usize) -> CubeCount {
+    let tiles = rows.div_ceil(plan.rows_per_cube());
+    CubeCount::new_3d(tiles as u32, heads as u32, batch as u32)
 }
 
 /// At least `count` cubes, within the 65535 per axis that every device has.

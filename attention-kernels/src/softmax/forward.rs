@@ -5,10 +5,12 @@ use cubecl::prelude::*;
 use super::{
     args::{Blueprint, Layout, ScoreTable, Sizes},
     query_walk::QueryWalk,
-    rows::{OwnedRows, own_rows, tile_count, tile_index},
+    rows::{OwnedRows, key_head, own_rows, tile_count, tile_index},
     score::{HIDDEN, weight},
 };
-use crate::tile::{Stream, accumulate, block_products, filled, load_rows, row_offsets, store_rows};
+use crate::tile::{
+    Stream, accumulate, block_products, filled, load_rows, packed, row_offsets, store_rows,
+};
 
 /// Online softmax over key blocks (<https://arxiv.org/abs/1805.02867>).
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -28,9 +30,12 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
+    let query_layout = packed(&query_layout, blueprint.packed);
+    let key_layout = packed(&key_layout, blueprint.packed);
+    let value_layout = packed(&value_layout, blueprint.packed);
     let tile = tile_index(blueprint);
-    if tile < tile_count::<N>(sizes.batch, sizes.heads, sizes.seq_q, blueprint) {
-        let own = own_rows::<N>(tile, sizes.heads, sizes.seq_q, blueprint);
+    if tile < tile_count::<N>(sizes.seq_q, blueprint) {
+        let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
         let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
@@ -53,7 +58,7 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
             blueprint.head_dim,
             config,
         );
-        let kv_head = own.head / sizes.group;
+        let kv_head = key_head(own.head, blueprint);
         let last = sizes.seq_kv - 1;
         let keys = Stream::of(&key_layout, own.batch, kv_head, last);
         let values = Stream::of(&value_layout, own.batch, kv_head, last);

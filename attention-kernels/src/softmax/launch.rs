@@ -128,7 +128,7 @@ fn launch_forward(
     unsafe {
         attention_forward::launch_unchecked(
             setup.client,
-            cubes(plan, batch * heads, seq_q),
+            cubes(plan, batch, heads, seq_q),
             CubeDim::new_1d(plan.units),
             setup.address,
             plan.lanes,
@@ -145,7 +145,7 @@ fn launch_forward(
             layout(&inputs.key, widths.head),
             layout(&inputs.value, widths.value),
             setup.sizes(),
-            setup.blueprint(plan, inputs, 2),
+            setup.blueprint(plan, inputs, &[], 2),
             inputs.query.elem,
             setup.mask_elem(inputs),
         );
@@ -233,7 +233,7 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
     unsafe {
         attention_backward_query::launch_unchecked(
             setup.client,
-            cubes(&plan, batch * heads, seq_q),
+            cubes(&plan, batch, heads, seq_q),
             CubeDim::new_1d(plan.units),
             setup.address,
             plan.lanes,
@@ -252,7 +252,7 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
             layout(&forward.value, widths.value),
             layout(&inputs.grad_out, widths.value),
             setup.sizes(),
-            setup.blueprint(&plan, forward, 2),
+            setup.blueprint(&plan, forward, &[&inputs.grad_out], 2),
             forward.query.elem,
             setup.mask_elem(forward),
         );
@@ -309,7 +309,7 @@ fn launch_key_walk(
     unsafe {
         attention_backward_key::launch_unchecked(
             setup.client,
-            cubes(plan, batch * kv_heads, seq_kv),
+            cubes(plan, batch, kv_heads, seq_kv),
             CubeDim::new_1d(plan.units),
             setup.address,
             plan.lanes,
@@ -346,7 +346,7 @@ fn launch_key_walk(
             layout(&inputs.grad_out, widths.value),
             setup.sizes(),
             wanted,
-            setup.blueprint(plan, forward, 3),
+            setup.blueprint(plan, forward, &[&inputs.grad_out], 3),
             forward.key.elem,
             setup.mask_elem(forward),
         );
@@ -384,7 +384,7 @@ fn launch_bias(setup: &Setup, inputs: &BackwardInputs, bias: &TensorRef, stats: 
     unsafe {
         attention_backward_bias::launch_unchecked(
             client,
-            cubes(&plan, pairs, slots),
+            cubes(&plan, bias_batch, bias_heads, slots),
             CubeDim::new_1d(plan.units),
             setup.address,
             plan.lanes,
@@ -404,7 +404,7 @@ fn launch_bias(setup: &Setup, inputs: &BackwardInputs, bias: &TensorRef, stats: 
             layout(&inputs.grad_out, widths.value),
             setup.sizes(),
             BiasGradientLaunch::new(bias_batch, bias_heads, slots, keys),
-            setup.blueprint(&plan, forward, 2),
+            setup.blueprint(&plan, forward, &[&inputs.grad_out], 2),
             bias.elem,
             setup.mask_elem(forward),
             elem,

@@ -20,52 +20,50 @@ pub(crate) struct OwnedRows {
 
 /// Rows of one tile: of a unit, or of a cube.
 #[cube]
-fn rows_per_tile<N: Size>(#[comptime] blueprint: Blueprint) -> usize {
+fn rows_per_tile<N: Size>(#[comptime] blueprint: Blueprint) -> comptime_type!(usize) {
     let lanes = N::value();
-    let owned = comptime!(blueprint.tile.groups * lanes);
-    if comptime!(blueprint.tile_per_unit) {
-        owned.runtime()
-    } else {
-        CUBE_DIM as usize * owned
-    }
+    comptime!(
+        blueprint.tile.groups
+            * lanes
+            * if blueprint.tile_per_unit {
+                1
+            } else {
+                blueprint.units
+            }
+    )
 }
 
-/// The tile that this unit works on.
+/// The tile of its head that this unit works on. Where units have tiles of their own, they take
+/// turns from head to head, so that heads with few tiles keep all of them busy.
 #[cube]
 pub(crate) fn tile_index(#[comptime] blueprint: Blueprint) -> usize {
     if comptime!(blueprint.tile_per_unit) {
-        CUBE_POS * CUBE_DIM as usize + UNIT_POS as usize
+        let turn = UNIT_POS as usize + CUBE_POS_Y as usize + CUBE_POS_Z as usize;
+        CUBE_POS_X as usize * blueprint.units + turn % blueprint.units
     } else {
-        CUBE_POS
+        CUBE_POS_X as usize
     }
 }
 
-/// How many tiles cover `seq` rows of `heads` heads of `batch` sequences.
+/// How many tiles cover the `seq` rows of a head.
 #[cube]
-pub(crate) fn tile_count<N: Size>(
-    batch: usize,
-    heads: usize,
-    seq: usize,
-    #[comptime] blueprint: Blueprint,
-) -> usize {
-    batch * heads * seq.div_ceil(rows_per_tile::<N>(blueprint))
+pub(crate) fn tile_count<N: Size>(seq: usize, #[comptime] blueprint: Blueprint) -> usize {
+    seq.div_ceil(rows_per_tile::<N>(blueprint).runtime())
 }
 
 /// The rows of this unit in the given tile. Late rows come first: under a causal mask they are
-/// the longest work.
+/// the longest work. Head and batch are the cube's, without a division: the CPU runtime's
+/// compiler repeats divisions at every load whose address they are part of.
 #[cube]
 pub(crate) fn own_rows<N: Size>(
     tile: usize,
-    heads: usize,
     seq: usize,
     #[comptime] blueprint: Blueprint,
 ) -> OwnedRows {
     let lanes = N::value();
     let groups = comptime!(blueprint.tile.groups);
     let per_tile = rows_per_tile::<N>(blueprint);
-    let tiles = seq.div_ceil(per_tile);
-    let first = (tiles - 1 - tile % tiles) * per_tile;
-    let pair = tile / tiles;
+    let first = (tile_count::<N>(seq, blueprint) - 1 - tile) * per_tile;
     let mut rows = Array::<usize>::new(comptime!(groups * lanes));
     #[unroll]
     for g in 0..groups {
@@ -75,16 +73,26 @@ pub(crate) fn own_rows<N: Size>(
             rows[slot] = if comptime!(blueprint.tile_per_unit) {
                 first + slot
             } else {
-                first + g * CUBE_DIM as usize + UNIT_POS as usize
+                first + comptime!(g * blueprint.units) + UNIT_POS as usize
             };
         }
     }
     OwnedRows {
-        batch: pair / heads,
-        head: pair % heads,
+        batch: CUBE_POS_Z as usize,
+        head: CUBE_POS_Y as usize,
         first,
         end: min(first + per_tile, seq),
         rows,
+    }
+}
+
+/// The key head that a query head reads.
+#[cube]
+pub(crate) fn key_head(head: usize, #[comptime] blueprint: Blueprint) -> usize {
+    if comptime!(blueprint.group == 1) {
+        head
+    } else {
+        head / blueprint.group
     }
 }
 

@@ -32,6 +32,7 @@ impl<'a> Setup<'a> {
         spec.validate()?;
         let problem = inputs.shapes().validate()?;
         check_elements(client, inputs)?;
+        check_grid(client, &problem)?;
         let tensors = [Some(&inputs.query), Some(&inputs.key), Some(&inputs.value)];
         let tables = [inputs.mask.as_ref(), inputs.bias.as_ref()];
         let largest = tensors.into_iter().chain(tables).flatten().map(extent);
@@ -106,7 +107,6 @@ impl<'a> Setup<'a> {
         SizesLaunch::new(
             self.problem.batch,
             self.problem.heads,
-            self.problem.group_size(),
             self.problem.seq_q,
             self.problem.seq_kv,
             offset.max(0) as usize,
@@ -118,7 +118,13 @@ impl<'a> Setup<'a> {
     }
 
     /// `lane_axis` is the axis of the scores that the lanes lie along: 2 for queries, 3 for keys.
-    pub fn blueprint(&self, plan: &Plan, inputs: &Inputs, lane_axis: usize) -> Blueprint {
+    pub fn blueprint(
+        &self,
+        plan: &Plan,
+        inputs: &Inputs,
+        like_value: &[&TensorRef],
+        lane_axis: usize,
+    ) -> Blueprint {
         let uniform = |table: &Option<TensorRef>| {
             table
                 .as_ref()
@@ -129,6 +135,12 @@ impl<'a> Setup<'a> {
             head_dim: self.problem.head_dim,
             value_dim: self.problem.value_dim,
             tile_per_unit: plan.tile_per_unit,
+            units: plan.units as usize,
+            group: self.problem.group_size(),
+            packed: [&inputs.query, &inputs.key, &inputs.value]
+                .iter()
+                .chain(like_value)
+                .all(|tensor| step(tensor, 3) <= 1),
             causal: self.spec.causal.is_some(),
             softcap: self.spec.softcap.is_some(),
             mask: inputs.mask.is_some(),
@@ -188,6 +200,19 @@ fn check_elements(client: &Client, inputs: &Inputs) -> Result<(), AttentionError
     }
 }
 
+/// Heads and batch elements are axes of the launch.
+fn check_grid(client: &Client, problem: &AttentionProblem) -> Result<(), AttentionError> {
+    let (_, heads, batch) = client.properties().hardware.max_cube_count;
+    if problem.heads > heads as usize || problem.batch > batch as usize {
+        return Err(AttentionError::Value {
+            argument: "query's batch and heads",
+            given: format!("{} and {}", problem.batch, problem.heads),
+            accepted: format!("at most {batch} and {heads} on this device"),
+        });
+    }
+    Ok(())
+}
+
 /// The float types that buffers on the device may hold and kernels may convert.
 fn offered_floats(client: &Client) -> Vec<ElemType> {
     [FloatKind::F32, FloatKind::F16, FloatKind::BF16]
@@ -208,12 +233,17 @@ fn wrong_dtype(argument: &'static str, given: ElemType, accepted: String) -> Att
     }
 }
 
+/// Addresses of 32 bits where they suffice. A core has 64-bit addressing for free, and sums of
+/// 32-bit indices, which may wrap, cannot be folded into its loads.
 fn address_type(client: &Client, largest: usize) -> Result<AddressType, AttentionError> {
-    if u32::try_from(largest).is_ok() {
-        return Ok(AddressType::U32);
-    }
-    if client.properties().supports_address(AddressType::U64) {
-        return Ok(AddressType::U64);
+    let properties = client.properties();
+    let wide = properties.supports_address(AddressType::U64);
+    let core = properties.hardware.num_cpu_cores.is_some();
+    match (u32::try_from(largest).is_ok(), wide) {
+        (_, true) if core => return Ok(AddressType::U64),
+        (true, _) => return Ok(AddressType::U32),
+        (false, true) => return Ok(AddressType::U64),
+        (false, false) => {}
     }
     Err(AttentionError::Value {
         argument: "elements of the largest tensor",

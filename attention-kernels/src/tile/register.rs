@@ -35,6 +35,23 @@ pub(crate) struct Layout {
     pub dim: usize,
 }
 
+/// The layout with its last stride known to be 1 at compile time, where it is: neighbours along a
+/// row are then one address apart, which the compiler folds into the load.
+#[cube]
+pub(crate) fn packed(layout: &Layout, #[comptime] packed: bool) -> Layout {
+    let dim = if comptime!(packed) {
+        1usize.runtime()
+    } else {
+        layout.dim
+    };
+    Layout {
+        batch: layout.batch,
+        head: layout.head,
+        seq: layout.seq,
+        dim,
+    }
+}
+
 /// A register array of one value.
 #[cube]
 pub(crate) fn filled<N: Size>(

@@ -30,7 +30,7 @@ pub struct Row {
 impl Row {
     /// Whether the error is within the bound.
     pub fn passes(&self) -> bool {
-        self.worst_error <= self.bound
+        self.worst_error.is_finite() && self.worst_error <= self.bound
     }
 }
 
@@ -128,12 +128,12 @@ struct Computed<'a> {
 
 impl<'a> Computed<'a> {
     fn new(model: &'a VisionTransformer, pixels: Tensor<4>) -> Result<Self> {
-        let output = model.try_forward(pixels.clone())?;
         let states = model.hidden_states(pixels)?;
+        let last = states.last().context("the model has no hidden state")?;
         Ok(Self {
             model,
+            output: model.finish(last.clone()),
             states,
-            output,
         })
     }
 

@@ -1,5 +1,6 @@
 //! All integration tests of attention-models in one binary, for linking one is expensive.
 
+mod bound;
 mod errors;
 mod layouts;
 mod mha;

@@ -7,7 +7,10 @@
 use attention_core::{AttentionSpec, CausalAlignment};
 use burn::tensor::{DType, Device};
 
-use crate::support::{Case, Loss, assert_agree_with_the_oracle, devices};
+use crate::{
+    bound::assert_agree_with_the_oracle,
+    support::{Case, Loss, devices},
+};
 
 fn causal(alignment: CausalAlignment) -> AttentionSpec {
     AttentionSpec::default().with_causal(alignment)

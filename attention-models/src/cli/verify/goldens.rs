@@ -6,9 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use attention_core::DType;
 use burn::tensor::Device;
 
-use super::{Report, mha, operations};
+use super::{Report, case::check_all, mha, operations};
 use crate::cli::{
     model_cache,
     verify_models::{check_model_golden, check_pretrained_golden},
@@ -99,9 +100,9 @@ impl Golden {
     fn check_operation(&self, read: operations::Reader, device: &Device, report: &mut Report) {
         match operations::cases(&self.path, read) {
             Ok(cases) => {
-                for case in cases {
-                    let name = format!("{}/{}", self.name, case.name);
-                    report.add(&name, case.check(attention_core::DType::F32, device));
+                let outcomes = check_all(&cases, DType::F32, device, |_| {});
+                for (case, rows) in cases.iter().zip(outcomes) {
+                    report.add(&format!("{}/{}", self.name, case.name), rows);
                 }
             }
             Err(error) => report.add(&self.name, Err(error)),

@@ -16,6 +16,8 @@ use burn::tensor::Device;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use case::{Case, check_all};
+
 pub use bound::{bound, distance, largest};
 pub use goldens::{Golden, golden_folders};
 pub use report::Report;
@@ -54,7 +56,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
         .into_iter()
         .filter(|case| wanted(&case.name));
     let mut report = Report::default();
-    verify_catalog(cases.collect(), kind, &device, &mut report)?;
+    verify_catalog(&cases.collect::<Vec<_>>(), kind, &device, &mut report)?;
     for golden in goldens.iter().filter(|golden| wanted(&golden.name)) {
         eprintln!("{}", golden.name);
         golden.check(&device, &mut report);
@@ -64,24 +66,27 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
 }
 
 fn verify_catalog(
-    cases: Vec<case::Case>,
+    cases: &[Case],
     kind: DeviceKind,
     device: &Device,
     report: &mut Report,
 ) -> Result<()> {
-    let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
-    let bar = ProgressBar::new(cases.len() as u64).with_style(style);
     let offered = kind.facts()?.dtypes;
-    let dtypes = offered
+    let dtypes: Vec<_> = offered
         .into_iter()
-        .filter(|&dtype| device.supports_dtype(burn_dtype(dtype)));
-    let dtypes: Vec<_> = dtypes.collect();
-    for case in cases {
-        bar.set_message(case.name.clone());
-        for &dtype in &dtypes {
-            report.add(&case.name, case.rounded_to(dtype).check(dtype, device));
+        .filter(|&dtype| device.supports_dtype(burn_dtype(dtype)))
+        .collect();
+    let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
+    let bar = ProgressBar::new((cases.len() * dtypes.len()) as u64).with_style(style);
+    for dtype in dtypes {
+        let step = |case: &Case| {
+            bar.set_message(case.name.clone());
+            bar.inc(1);
+        };
+        let outcomes = check_all(cases, dtype, device, step);
+        for (case, rows) in cases.iter().zip(outcomes) {
+            report.add(&case.name, rows);
         }
-        bar.inc(1);
     }
     bar.finish_and_clear();
     Ok(())

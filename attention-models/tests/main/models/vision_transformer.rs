@@ -35,6 +35,18 @@ fn images_of_another_shape_are_refused_with_the_shapes_that_fit() {
 }
 
 #[test]
+fn forward_finishes_the_last_hidden_state() {
+    let device = Device::flex();
+    let model = VisionTransformer::load(&golden("deit"), &device).unwrap();
+    let image = Tensor::random([2, 3, 32, 32], Distribution::Default, &device);
+    let states = model.hidden_states(image.clone()).unwrap();
+    assert_eq!(states.len(), model.layers.len() + 1);
+    let finished = model.finish(states[2].clone()).logits.unwrap().into_data();
+    let forward = model.forward(image).logits.unwrap().into_data();
+    forward.assert_eq(&finished, true);
+}
+
+#[test]
 fn registers_without_positions_stand_between_class_token_and_patches() {
     let device = Device::flex();
     let config = small().with_register_tokens(2);
