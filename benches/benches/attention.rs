@@ -1,5 +1,7 @@
 //! Attention beside Burn's own on every device found, on the shapes of `attention bench --quick`.
 
+#![allow(missing_docs, reason = "criterion_group! makes a public function")]
+
 use attention_models::{
     cli::bench::workload::{Contender, Workload, shapes},
     device::DeviceKind,

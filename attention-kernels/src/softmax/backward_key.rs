@@ -147,7 +147,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                     for g in 0..groups {
                         let slot = t * groups + g;
                         weights[slot] = weight::<N>(weights[slot], lse);
-                        slopes[slot] = slopes[slot] * weights[slot];
+                        slopes[slot] *= weights[slot];
                     }
                 }
                 if comptime!(wanted.value) {
@@ -236,7 +236,7 @@ fn subtract_delta<N: Size>(
         let delta = Vector::<f32, N>::new(stats[(first + min(token + t, last)) * 2 + 1]);
         #[unroll]
         for g in 0..groups {
-            slopes[t * groups + g] = slopes[t * groups + g] - delta;
+            slopes[t * groups + g] -= delta;
         }
     }
 }

@@ -122,7 +122,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
             for t in 0..comptime!(config.block) {
                 #[unroll]
                 for g in 0..groups {
-                    slopes[t * groups + g] = slopes[t * groups + g] - delta[g];
+                    slopes[t * groups + g] -= delta[g];
                 }
             }
             cap_with_slope::<N>(&mut scores, &mut slopes, sizes.softcap, blueprint);
@@ -132,7 +132,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                 #[unroll]
                 for g in 0..groups {
                     let slot = t * groups + g;
-                    slopes[slot] = slopes[slot] * weight::<N>(scores[slot], lse[g]);
+                    slopes[slot] *= weight::<N>(scores[slot], lse[g]);
                 }
             }
             accumulate::<E, N, W>(

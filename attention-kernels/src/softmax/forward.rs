@@ -131,7 +131,7 @@ fn soften<N: Size>(
     #[unroll]
     for g in 0..groups {
         decay[g] = Vector::exp(decay[g] - highest[g]);
-        total[g] = total[g] * decay[g];
+        total[g] *= decay[g];
     }
     #[unroll(tile.unroll)]
     for t in 0..comptime!(tile.block) {

@@ -44,7 +44,7 @@ pub(crate) fn cap_with_slope<N: Size>(
         for slot in 0..comptime!(tile.block * tile.groups) {
             let score = capped::<N>(products[slot], softcap, true);
             let ratio = score / Vector::new(softcap);
-            gradients[slot] = gradients[slot] * (Vector::new(1.0f32) - ratio * ratio);
+            gradients[slot] *= Vector::new(1.0f32) - ratio * ratio;
             products[slot] = score;
         }
     }

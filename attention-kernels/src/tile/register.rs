@@ -107,7 +107,7 @@ pub(crate) fn store_rows<E: Float, N: Size, W: Size>(
     for g in 0..groups {
         #[unroll(tile.unroll)]
         for i in 0..dim {
-            rows[i * groups + g] = rows[i * groups + g] * factors[g];
+            rows[i * groups + g] *= factors[g];
         }
         #[unroll]
         for lane in 0..lanes {

@@ -50,6 +50,9 @@ pub fn assert_agree_with_the_oracle(cases: &[Case], loss: Loss, device: &Device)
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
+/// One result of a run.
+type Part = fn(&Run) -> Vec<f64>;
+
 fn violations_of(case: &Case, loss: Loss, device: &Device) -> Vec<String> {
     let inputs = Inputs::new(case, &device.clone().autodiff());
     let (fused, unfused) = (fused(&inputs, loss), unfused(&inputs, loss));
@@ -60,7 +63,7 @@ fn violations_of(case: &Case, loss: Loss, device: &Device) -> Vec<String> {
         DType::BF16 => attention_core::DType::BF16.unit_roundoff(),
         _ => exact,
     };
-    let compared: [(_, fn(&Run) -> Vec<f64>, _); 6] = [
+    let compared: [(_, Part, _); 6] = [
         ("out", |run| run.out.clone(), rounding),
         ("lse", |run| run.lse.clone(), exact),
         ("query gradient", |run| run.query.clone(), rounding),

@@ -150,8 +150,9 @@ pub fn check_all(
             }
         }
     }
-    let rows =
-        |(case, measured): (&Case, Result<Measured>)| Ok(case.rows(dtype, &measured?, &peers));
+    let rows = |(case, measured): (&Case, Result<Measured>)| {
+        measured.map(|measured| case.rows(dtype, &measured, &peers))
+    };
     cases.iter().zip(measured).map(rows).collect()
 }
 
