@@ -120,6 +120,8 @@ pub(crate) fn attention_backward_bias<
                             lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, groups);
                         let delta =
                             lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, groups);
+                        let factor =
+                            lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 2usize, groups);
                         let kv_head = key_head(own.head, blueprint);
                         let keys = Stream::of(&key_layout, own.batch, kv_head, last);
                         let values = Stream::of(&value_layout, own.batch, kv_head, last);
@@ -149,7 +151,7 @@ pub(crate) fn attention_backward_bias<
                             for g in 0..groups {
                                 let slot = t * groups + g;
                                 let slope = slopes[slot] - delta[g];
-                                sums[slot] += weight::<N>(scores[slot], lse[g]) * slope;
+                                sums[slot] += weight::<N>(scores[slot], lse[g]) * factor[g] * slope;
                             }
                         }
                     }

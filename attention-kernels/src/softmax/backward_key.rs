@@ -9,6 +9,7 @@ use cubecl::prelude::*;
 
 use super::{
     args::{Blueprint, KeyGradients, Layout, ScoreTable, Sizes},
+    delta::STATS,
     key_walk::KeyWalk,
     rows::{first_query, own_rows, tile_count, tile_index},
     score::{cap_with_slope, weight},
@@ -142,11 +143,13 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                 walk.hide(&mut weights, head, token, &sizes, blueprint);
                 #[unroll(config.unroll)]
                 for t in 0..comptime!(config.block) {
-                    let lse = Vector::<f32, N>::new(stats[(first + min(token + t, last)) * 2]);
+                    let row = (first + min(token + t, last)) * STATS;
+                    let lse = Vector::<f32, N>::new(stats[row]);
+                    let factor = Vector::<f32, N>::new(stats[row + 2]);
                     #[unroll]
                     for g in 0..groups {
                         let slot = t * groups + g;
-                        weights[slot] = weight::<N>(weights[slot], lse);
+                        weights[slot] = weight::<N>(weights[slot], lse) * factor;
                         slopes[slot] *= weights[slot];
                     }
                 }
@@ -233,7 +236,7 @@ fn subtract_delta<N: Size>(
     let groups = comptime!(tile.groups);
     #[unroll(tile.unroll)]
     for t in 0..comptime!(tile.block) {
-        let delta = Vector::<f32, N>::new(stats[(first + min(token + t, last)) * 2 + 1]);
+        let delta = Vector::<f32, N>::new(stats[(first + min(token + t, last)) * STATS + 1]);
         #[unroll]
         for g in 0..groups {
             slopes[t * groups + g] -= delta;

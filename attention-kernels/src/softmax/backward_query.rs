@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 
 use super::{
     args::{Blueprint, Layout, ScoreTable, Sizes},
-    delta::lane_stats,
+    delta::{STATS, lane_stats},
     query_walk::QueryWalk,
     rows::{key_head, own_rows, tile_count, tile_index},
     score::{cap_with_slope, weight},
@@ -23,7 +23,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
     key: &[Vector<E, W>],
     value: &[Vector<E, WV>],
     grad_out: &[Vector<E, WV>],
-    stats: &[f32],
+    mut stats: Box<[f32]>,
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<E>>,
     grad_query: &mut [Vector<E, W>],
@@ -82,8 +82,8 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
             config,
         );
         let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
-        let lse = lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, groups);
-        let delta = lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, groups);
+        let lse = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, 0usize, groups);
+        let delta = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, 1usize, groups);
 
         let kv_head = key_head(own.head, blueprint);
         let last = sizes.seq_kv - 1;
@@ -95,6 +95,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
             config.unroll,
         );
         let factors = filled::<N>(1.0f32, groups, true);
+        let mut total = filled::<N>(0.0f32, groups, true);
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
@@ -132,7 +133,9 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                 #[unroll]
                 for g in 0..groups {
                     let slot = t * groups + g;
-                    slopes[slot] *= weight::<N>(scores[slot], lse[g]);
+                    let weight = weight::<N>(scores[slot], lse[g]);
+                    total[g] += weight;
+                    slopes[slot] *= weight;
                 }
             }
             accumulate::<E, N, W>(
@@ -151,7 +154,16 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
         let mut scales = Array::<Vector<f32, N>>::new(groups);
         #[unroll]
         for g in 0..groups {
-            scales[g] = Vector::new(sizes.scale);
+            let empty = total[g].equal(&Vector::new(0.0f32));
+            let factor = Vector::new(1.0f32) / select_many(empty, Vector::new(1.0f32), total[g]);
+            scales[g] = factor * Vector::new(sizes.scale);
+            #[unroll]
+            for lane in 0..width {
+                let row = own.rows[comptime!(g * width + lane)];
+                if row < sizes.seq_q {
+                    stats[(first + row) * STATS + 2] = factor.extract(lane);
+                }
+            }
         }
         store_rows::<E, N, W>(
             &mut sums,

@@ -1,9 +1,16 @@
-//! What the backward needs of each row besides the scores: `LSE` and
-//! `delta = sum(dO * O) - dLSE`, side by side.
+//! What the backward needs of each row besides the scores, side by side: `LSE`,
+//! `delta = sum(dO * O) - dLSE`, and the factor that makes the row's recomputed weights sum to 1.
+//!
+//! `exp(S - LSE)` inherits the rounding of `LSE`, the same factor for a whole row. The query walk
+//! sums the weights that it recomputes anyway, corrects its own gradient and leaves the factor for
+//! the walks after it.
 
 use cubecl::prelude::*;
 
 use super::args::{Layout, Sizes};
+
+/// Numbers per row.
+pub(crate) const STATS: usize = 3;
 
 /// One unit per row.
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -38,8 +45,9 @@ pub(crate) fn attention_delta<E: Float>(
             }
             ComptimeOption::None => {}
         }
-        stats[row * 2] = lse[row];
-        stats[row * 2 + 1] = delta;
+        stats[row * STATS] = lse[row];
+        stats[row * STATS + 1] = delta;
+        stats[row * STATS + 2] = f32::new(1.0);
     }
 }
 
@@ -61,7 +69,7 @@ pub(crate) fn lane_stats<N: Size>(
         #[unroll]
         for lane in 0..lanes {
             let row = min(rows[comptime!(g * lanes + lane)], length - 1);
-            vector.insert(lane, stats[(first + row) * 2 + which]);
+            vector.insert(lane, stats[(first + row) * STATS + which]);
         }
         values[g] = vector;
     }

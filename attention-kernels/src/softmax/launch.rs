@@ -9,7 +9,7 @@ use super::{
     backward_key::attention_backward_key,
     backward_query::attention_backward_query,
     bind::{self, Widths, bind, cubes, layout, table},
-    delta::attention_delta,
+    delta::{STATS, attention_delta},
     forward::attention_forward,
     plan::{Plan, Walk},
     setup::Setup,
@@ -176,7 +176,7 @@ pub fn backward(
         value: bind::empty(client, keys * problem.value_dim, elem),
         bias: None,
     };
-    let stats = bind::empty(client, rows * 2, bind::F32);
+    let stats = bind::empty(client, rows * STATS, bind::F32);
     if rows > 0 {
         launch_delta(&setup, inputs, &stats);
         launch_query(&setup, inputs, &stats, &gradients.query);
@@ -206,7 +206,7 @@ fn launch_delta(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) {
             bind(&inputs.grad_out, 1),
             bind(&inputs.lse, 1),
             inputs.grad_lse.as_ref().map(|grad| bind(grad, 1)).into(),
-            BufferArg::from_raw_parts(stats.clone(), rows * 2),
+            BufferArg::from_raw_parts(stats.clone(), rows * STATS),
             layout(&inputs.out, 1),
             layout(&inputs.grad_out, 1),
             setup.sizes(),
@@ -243,7 +243,7 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
             bind(key, widths.head),
             bind(value, widths.value),
             bind(&inputs.grad_out, widths.value),
-            BufferArg::from_raw_parts(stats.clone(), rows * 2),
+            BufferArg::from_raw_parts(stats.clone(), rows * STATS),
             table(forward.mask.as_ref()),
             table(forward.bias.as_ref()),
             BufferArg::from_raw_parts(grad.clone(), rows * head_dim / widths.head),
@@ -322,7 +322,7 @@ fn launch_key_walk(
                 .then(|| bind(&forward.value, widths.value))
                 .into(),
             bind(grad_out, widths.value),
-            BufferArg::from_raw_parts(stats.clone(), batch * heads * seq_q * 2),
+            BufferArg::from_raw_parts(stats.clone(), batch * heads * seq_q * STATS),
             table(forward.mask.as_ref()),
             table(forward.bias.as_ref()),
             wanted
@@ -394,7 +394,7 @@ fn launch_bias(setup: &Setup, inputs: &BackwardInputs, bias: &TensorRef, stats: 
             bind(&forward.key, widths.head),
             bind(&forward.value, widths.value),
             bind(&inputs.grad_out, widths.value),
-            BufferArg::from_raw_parts(stats.clone(), rows * 2),
+            BufferArg::from_raw_parts(stats.clone(), rows * STATS),
             table(forward.mask.as_ref()),
             bind::score_table(bias),
             BufferArg::from_raw_parts(target.clone(), pairs * slots * keys),
