@@ -35,8 +35,13 @@ pub(crate) fn attention_delta<E: Float>(
         let at_grad = batch * grad_layout.batch + head * grad_layout.head + query * grad_layout.seq;
         let mut delta = f32::new(0.0);
         for e in 0..value_dim {
-            delta += f32::cast_from(out[at_out + e * out_layout.dim])
-                * f32::cast_from(grad_out[at_grad + e * grad_layout.dim]);
+            // The same chain of roundings as the products `dO V^T`, so that the two cancel where a
+            // row attends to a single key.
+            delta = fma(
+                f32::cast_from(grad_out[at_grad + e * grad_layout.dim]),
+                f32::cast_from(out[at_out + e * out_layout.dim]),
+                delta,
+            );
         }
         #[comptime]
         match grad_lse {
