@@ -26,43 +26,29 @@ type Errors = BTreeMap<&'static str, f64>;
 
 /// Runs every case on every runtime that offers the dtype and reports all that is out of bounds.
 fn assert_within_bounds(cases: &[Case], dtype: DType, layout: Layout) {
-    let (mut peers, mut values) = (Errors::new(), Errors::new());
-    let mut measured = Vec::new();
+    let mut failures = Vec::new();
     for case in cases {
         let case = case.rounded_to(dtype);
         let expected = case.expected().expect("the oracle accepts the case");
-        keep_worst(&mut peers, unfused_errors(&case, dtype, &expected));
-        keep_worst(
-            &mut values,
-            expected
-                .iter()
-                .map(|(name, values)| (*name, largest(values))),
-        );
+        let peers = unfused_errors(&case, dtype, &expected);
         for kind in devices().into_iter().filter(|kind| offers(*kind, dtype)) {
             let client = kind.client().expect("the device was found");
             let ours = run_kernels(&client, &case, dtype, layout);
-            let name = format!("{kind} {dtype} {}", case.name);
-            measured.push((name, errors(&ours, &expected)));
-        }
-    }
-    let mut failures = Vec::new();
-    for (case, errors) in measured {
-        for (name, error) in errors {
-            let dtype = if name == "lse" { DType::F32 } else { dtype };
-            let bound = bound(peers[name], dtype, values[name]);
-            if !(error.is_finite() && error <= bound) {
-                failures.push(format!("{case} {name}: error {error:e}, bound {bound:e}"));
+            let errors = errors(&ours, &expected);
+            for (name, expected) in &expected {
+                let error = errors[name];
+                let dtype = if *name == "lse" { DType::F32 } else { dtype };
+                let bound = bound(peers[name], dtype, largest(expected));
+                if !(error.is_finite() && error <= bound) {
+                    let case = &case.name;
+                    failures.push(format!(
+                        "{kind} {dtype} {case} {name}: {error:e}, bound {bound:e}"
+                    ));
+                }
             }
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
-}
-
-fn keep_worst(worst: &mut Errors, errors: impl IntoIterator<Item = (&'static str, f64)>) {
-    for (name, error) in errors {
-        let worst = worst.entry(name).or_default();
-        *worst = worst.max(error);
-    }
 }
 
 fn offers(kind: DeviceKind, dtype: DType) -> bool {

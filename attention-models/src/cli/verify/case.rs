@@ -1,7 +1,5 @@
 //! One attention problem with its inputs, and its check against the truth.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use attention_core::{
     AttentionSpec, DType,
@@ -93,12 +91,14 @@ impl Case {
     ///
     /// What somebody else computed in `f32` has errors of its own. They are errors of rounding as
     /// long as half of the digits agree with the oracle; otherwise it is what ours has to meet.
-    fn rows(&self, dtype: DType, measured: &Measured, peers: &PeerErrors) -> Vec<Row> {
+    fn rows(&self, dtype: DType, measured: &Measured) -> Vec<Row> {
         let scores = largest(find(&measured.expected, "lse"));
         let row = |(name, expected): &(&'static str, Vec<f64>)| {
             let dtype = if *name == "lse" { DType::F32 } else { dtype };
             let scale = largest(expected);
-            let bound = bound(peers[name] * scale, dtype, scale);
+            let peer = distance(find(&measured.unfused, name), expected);
+            // An unfused run that overflows says nothing of how exact one is.
+            let bound = bound(if peer.is_finite() { peer } else { 0.0 }, dtype, scale);
             let known = self.known.iter().find(|(other, _)| other == name);
             let reference = known.map_or(expected, |(_, known)| known);
             // Rounded in f32, a reference is as far from the truth as its scores were rounded.
@@ -124,40 +124,21 @@ struct Measured {
     expected: Outputs,
 }
 
-/// By output, the largest error of the unfused runs relative to the largest value.
-type PeerErrors = BTreeMap<&'static str, f64>;
-
 /// Runs cases forward and backward in `dtype` on `device` and compares every output.
-///
-/// The unfused run that the bound refers to is the worst over all the cases: a small problem has
-/// few roundings, and the unfused run of one of them may be lucky. `step` hears of each case
-/// before it runs.
+/// `step` hears of each case before it runs.
 pub fn check_all(
     cases: &[Case],
     dtype: DType,
     device: &Device,
     step: impl Fn(&Case),
 ) -> Vec<Result<Vec<Row>>> {
-    let measure = |case: &Case| {
+    let check = |case: &Case| {
         step(case);
-        case.rounded_to(dtype).measure(dtype, device)
+        let case = case.rounded_to(dtype);
+        let measured = case.measure(dtype, device)?;
+        Ok(case.rows(dtype, &measured))
     };
-    let measured: Vec<_> = cases.iter().map(measure).collect();
-    let mut peers = PeerErrors::new();
-    for measured in measured.iter().flatten() {
-        for (name, expected) in &measured.expected {
-            let error = distance(find(&measured.unfused, name), expected) / largest(expected);
-            let worst = peers.entry(*name).or_default();
-            // Neither an output of zeros nor an overflow says how exact an unfused run is.
-            if error.is_finite() {
-                *worst = worst.max(error);
-            }
-        }
-    }
-    let rows = |(case, measured): (&Case, Result<Measured>)| {
-        measured.map(|measured| case.rows(dtype, &measured, &peers))
-    };
-    cases.iter().zip(measured).map(rows).collect()
+    cases.iter().map(check).collect()
 }
 
 /// The values of an output; none where it is missing, which no comparison survives.
