@@ -2,6 +2,7 @@
 
 use cubecl::prelude::*;
 
+use super::exponential::Exponential;
 use crate::tile::RowTile;
 pub(crate) use crate::tile::{Layout, LayoutLaunch};
 
@@ -43,6 +44,7 @@ pub(crate) struct Blueprint {
     pub tile_per_unit: bool,
     /// Units of a cube.
     pub units: usize,
+    pub exponential: Exponential,
     /// Query heads per key head.
     pub group: usize,
     /// The last dimension of every tensor is contiguous.

@@ -151,7 +151,9 @@ pub(crate) fn attention_backward_bias<
                             for g in 0..groups {
                                 let slot = t * groups + g;
                                 let slope = slopes[slot] - delta[g];
-                                sums[slot] += weight::<N>(scores[slot], lse[g]) * factor[g] * slope;
+                                sums[slot] += weight::<N>(scores[slot], lse[g], blueprint)
+                                    * factor[g]
+                                    * slope;
                             }
                         }
                     }

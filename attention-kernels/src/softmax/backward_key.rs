@@ -149,7 +149,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                     #[unroll]
                     for g in 0..groups {
                         let slot = t * groups + g;
-                        weights[slot] = weight::<N>(weights[slot], lse) * factor;
+                        weights[slot] = weight::<N>(weights[slot], lse, blueprint) * factor;
                         slopes[slot] *= weights[slot];
                     }
                 }

@@ -133,7 +133,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                 #[unroll]
                 for g in 0..groups {
                     let slot = t * groups + g;
-                    let weight = weight::<N>(scores[slot], lse[g]);
+                    let weight = weight::<N>(scores[slot], lse[g], blueprint);
                     total[g] += weight;
                     slopes[slot] *= weight;
                 }

@@ -4,6 +4,7 @@ use cubecl::prelude::*;
 
 use super::{
     args::{Blueprint, Layout, ScoreTable, Sizes},
+    exponential::exp_difference,
     query_walk::QueryWalk,
     rows::{OwnedRows, key_head, own_rows, tile_count, tile_index},
     score::{HIDDEN, weight},
@@ -130,14 +131,14 @@ fn soften<N: Size>(
     }
     #[unroll]
     for g in 0..groups {
-        decay[g] = Vector::exp(decay[g] - highest[g]);
+        decay[g] = exp_difference::<N>(decay[g], highest[g], blueprint.exponential);
         total[g] *= decay[g];
     }
     #[unroll(tile.unroll)]
     for t in 0..comptime!(tile.block) {
         #[unroll]
         for g in 0..groups {
-            let weight = weight::<N>(scores[t * groups + g], highest[g]);
+            let weight = weight::<N>(scores[t * groups + g], highest[g], blueprint);
             scores[t * groups + g] = weight;
             total[g] += weight;
         }

@@ -22,6 +22,7 @@ mod backward_key;
 mod backward_query;
 mod bind;
 mod delta;
+mod exponential;
 mod forward;
 mod key_walk;
 mod launch;

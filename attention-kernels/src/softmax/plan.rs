@@ -2,6 +2,7 @@
 
 use cubecl::ir::DeviceProperties;
 
+use super::exponential::Exponential;
 use crate::tile::RowTile;
 
 /// The shape of a launch on one device.
@@ -14,6 +15,7 @@ pub(crate) struct Plan {
     pub units: u32,
     /// Units are cores, each with row tiles of its own.
     pub tile_per_unit: bool,
+    pub exponential: Exponential,
     /// The widest vector that rows and tokens are read with.
     pub max_width: usize,
 }
@@ -34,14 +36,14 @@ impl Plan {
     /// The plan for a walk over rows of at most `dim` dimensions.
     pub fn new(properties: &DeviceProperties, walk: Walk, dim: usize) -> Self {
         match properties.hardware.num_cpu_cores {
-            Some(cores) => Self::for_cores(properties, cores, walk),
+            Some(cores) => Self::for_cores(properties, cores),
             None => Self::for_lanes(properties, walk, dim),
         }
     }
 
     /// A unit is a core: rows across the lanes of its vector registers, key blocks that stay in
     /// its first-level cache.
-    fn for_cores(properties: &DeviceProperties, cores: u32, _walk: Walk) -> Self {
+    fn for_cores(properties: &DeviceProperties, cores: u32) -> Self {
         let hardware = &properties.hardware;
         let lanes = (hardware.load_width as usize / 32).clamp(1, 16);
         let registers = hardware.vector_register_count.unwrap_or(16) as usize;
@@ -58,6 +60,7 @@ impl Plan {
             lanes,
             units: cores.max(1),
             tile_per_unit: true,
+            exponential: Exponential::Polynomial,
             max_width: 1,
         }
     }
@@ -81,6 +84,7 @@ impl Plan {
             lanes: 1,
             units: properties.hardware.max_units_per_cube.min(64),
             tile_per_unit: false,
+            exponential: Exponential::Native,
             max_width: 4,
         }
     }

@@ -70,7 +70,7 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         if comptime!(blueprint.softcap) {
             #[unroll(tile.unroll)]
             for slot in 0..comptime!(tile.block * tile.groups) {
-                scores[slot] = capped::<N>(scores[slot], softcap, true);
+                scores[slot] = capped::<N>(scores[slot], softcap, blueprint);
             }
         }
     }

@@ -2,7 +2,10 @@
 
 use cubecl::prelude::*;
 
-use super::args::{Blueprint, ScoreTable};
+use super::{
+    args::{Blueprint, ScoreTable},
+    exponential::{exp_difference, tanh},
+};
 
 /// A score at or below this is hidden: it takes no part in the softmax, exactly.
 pub(crate) const HIDDEN: f32 = f32::MIN;
@@ -12,22 +15,22 @@ pub(crate) const HIDDEN: f32 = f32::MIN;
 pub(crate) fn capped<N: Size>(
     score: Vector<f32, N>,
     softcap: f32,
-    #[comptime] enabled: bool,
+    #[comptime] blueprint: Blueprint,
 ) -> Vector<f32, N> {
-    if comptime!(enabled) {
-        let cap = Vector::new(softcap);
-        Vector::tanh(score / cap) * cap
-    } else {
-        score
-    }
+    let cap = Vector::new(softcap);
+    tanh::<N>(score / cap, blueprint.exponential) * cap
 }
 
 /// `exp(score - reference)`, and exactly 0 for a hidden score, also where the reference is that of
 /// a row that has seen no key yet: the floor keeps the exponent of a hidden score out of range.
 #[cube]
-pub(crate) fn weight<N: Size>(score: Vector<f32, N>, reference: Vector<f32, N>) -> Vector<f32, N> {
+pub(crate) fn weight<N: Size>(
+    score: Vector<f32, N>,
+    reference: Vector<f32, N>,
+    #[comptime] blueprint: Blueprint,
+) -> Vector<f32, N> {
     let floor = Vector::new(f32::new(comptime!(HIDDEN / 2.0)));
-    Vector::exp(score - max(reference, floor))
+    exp_difference::<N>(score, max(reference, floor), blueprint.exponential)
 }
 
 /// [`capped`] for a block of products, in place; `gradients` are multiplied by its derivative.
@@ -42,7 +45,7 @@ pub(crate) fn cap_with_slope<N: Size>(
     if comptime!(blueprint.softcap) {
         #[unroll(tile.unroll)]
         for slot in 0..comptime!(tile.block * tile.groups) {
-            let score = capped::<N>(products[slot], softcap, true);
+            let score = capped::<N>(products[slot], softcap, blueprint);
             let ratio = score / Vector::new(softcap);
             gradients[slot] *= Vector::new(1.0f32) - ratio * ratio;
             products[slot] = score;

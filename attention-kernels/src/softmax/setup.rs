@@ -136,6 +136,7 @@ impl<'a> Setup<'a> {
             value_dim: self.problem.value_dim,
             tile_per_unit: plan.tile_per_unit,
             units: plan.units as usize,
+            exponential: plan.exponential,
             group: self.problem.group_size(),
             packed: [&inputs.query, &inputs.key, &inputs.value]
                 .iter()

@@ -87,10 +87,8 @@ impl Case {
         })
     }
 
-    /// Ours compared with the oracle, once what somebody else computed confirms it.
-    ///
-    /// What somebody else computed in `f32` has errors of its own. They are errors of rounding as
-    /// long as half of the digits agree with the oracle; otherwise it is what ours has to meet.
+    /// Ours compared with the oracle, once what somebody else computed confirms it; where that
+    /// differs by more than its own rounding, it is what ours has to meet.
     fn rows(&self, dtype: DType, measured: &Measured) -> Vec<Row> {
         let scores = largest(find(&measured.expected, "lse"));
         let row = |(name, expected): &(&'static str, Vec<f64>)| {
@@ -101,10 +99,7 @@ impl Case {
             let bound = bound(if peer.is_finite() { peer } else { 0.0 }, dtype, scale);
             let known = self.known.iter().find(|(other, _)| other == name);
             let reference = known.map_or(expected, |(_, known)| known);
-            // Rounded in f32, a reference is as far from the truth as its scores were rounded.
-            let credible =
-                DType::F32.unit_roundoff().sqrt() + 4.0 * DType::F32.unit_roundoff() * scores;
-            let agrees = distance(reference, expected) <= credible * scale;
+            let agrees = distance(reference, expected) <= self.credible_error(name, scores, scale);
             let truth = if agrees { expected } else { reference };
             Row {
                 name: name.to_string(),
@@ -114,6 +109,23 @@ impl Case {
             }
         };
         measured.expected.iter().map(row).collect()
+    }
+
+    /// How far what somebody else computed in `f32` may be from the oracle by rounding alone: half
+    /// of the digits, the roundings of the scores, and those of the terms that cancel in a
+    /// gradient, `dO V^T` and `delta`, however small their difference is.
+    fn credible_error(&self, output: &str, scores: f64, scale: f64) -> f64 {
+        let unit = DType::F32.unit_roundoff();
+        let inputs = &self.inputs;
+        let slopes = longest_row(&self.grad_out) * longest_row(&inputs.value);
+        let factor = self.spec.scale_for(inputs.query.shape[3]);
+        let cancelling = match output {
+            "dq" => factor * slopes * largest(&inputs.key.data),
+            "dk" => factor * slopes * largest(&inputs.query.data),
+            "dbias" => slopes,
+            _ => 0.0,
+        };
+        unit.sqrt() * scale + 4.0 * unit * (scores * scale + cancelling)
     }
 }
 
@@ -145,6 +157,13 @@ pub fn check_all(
 fn find<'a>(outputs: &'a Outputs, name: &str) -> &'a [f64] {
     let output = outputs.iter().find(|(other, _)| *other == name);
     output.map_or(&[], |(_, values)| values)
+}
+
+/// The largest Euclidean length of a row.
+fn longest_row(tensor: &Tensor4) -> f64 {
+    let rows = tensor.data.chunks(tensor.shape[3].max(1));
+    let lengths = rows.map(|row| row.iter().map(|value| value * value).sum::<f64>().sqrt());
+    lengths.fold(0.0, f64::max)
 }
 
 /// The nearest values that `dtype` has.
