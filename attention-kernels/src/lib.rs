@@ -11,6 +11,7 @@
 mod tensor;
 mod tile;
 
+pub mod catalog;
 pub mod device;
 pub mod softmax;
 

@@ -1,19 +1,16 @@
 //! The kernels on a bare client, over shapes, options and dtypes, on every runtime.
 //!
-//! The bound is taken over all cases of a test: twice the largest error of an unfused run, and two
-//! roundings of the largest value. A small problem has few roundings, and the unfused run of one
-//! of them may be lucky. The unfused run is that of flex: its errors depend on dtype and values,
-//! hardly on the device, and compiling Burn's matrix products for every shape would take hours on
-//! some.
+//! The unfused run that bounds them is that of flex: its errors depend on dtype and values, hardly on
+//! the device, and compiling Burn's matrix products for every shape would take hours on some.
 
 use std::collections::BTreeMap;
 
 use attention_core::{AttentionSpec, CausalAlignment, DType, oracle::Mask4};
+use attention_kernels::catalog::{self, Entry, Sizes};
 use attention_models::{
     cli::verify::{
         bound,
         case::{Case, Outputs},
-        catalog::{case, cases as catalog},
         distance, largest,
     },
     device::DeviceKind,
@@ -77,8 +74,23 @@ fn errors(outputs: &Outputs, expected: &Outputs) -> Errors {
     expected.iter().map(error).collect()
 }
 
-fn causal(alignment: CausalAlignment) -> AttentionSpec {
-    AttentionSpec::default().with_causal(alignment)
+/// Random inputs of these sizes, without options.
+fn case(name: &str, sizes: Sizes) -> Case {
+    Case::of(&Entry::new(name, sizes))
+}
+
+fn catalog() -> Vec<Case> {
+    catalog::softmax().iter().map(Case::of).collect()
+}
+
+/// All options at once.
+fn everything() -> impl Iterator<Item = Case> {
+    let cases = catalog().into_iter();
+    cases.filter(|case| case.name.ends_with("everything"))
+}
+
+fn causal() -> AttentionSpec {
+    AttentionSpec::default().with_causal(CausalAlignment::BottomRight)
 }
 
 /// Primes, 1, 0 and the edges of tiles, queries and keys of different lengths.
@@ -101,17 +113,9 @@ fn lengths() -> Vec<Case> {
     ];
     let cases = LENGTHS.into_iter().flat_map(|(seq_q, seq_kv)| {
         let name = format!("{seq_q} queries, {seq_kv} keys");
-        let plain = case(&name, [1, 2, 2, seq_q, seq_kv, 64, 64]);
-        let causal = plain
-            .clone()
-            .with_spec(causal(CausalAlignment::BottomRight));
-        [
-            plain,
-            Case {
-                name: format!("{name}, causal"),
-                ..causal
-            },
-        ]
+        let sizes = [1, 2, 2, seq_q, seq_kv, 64, 64];
+        let causal = Entry::new(format!("{name}, causal"), sizes).with_spec(causal());
+        [case(&name, sizes), Case::of(&causal)]
     });
     cases.collect()
 }
@@ -134,14 +138,14 @@ fn broadcasts() -> Vec<Case> {
         [1, 4, 19, 1],
         [1, 1, 1, 1],
     ];
-    let new = |name: String| case(&name, [2, 4, 2, 19, 23, 32, 32]);
+    let new = |name: String| Entry::new(name, [2, 4, 2, 19, 23, 32, 32]);
     let masks = SHAPES[..5]
         .iter()
         .map(|shape| new(format!("mask {shape:?}")).with_mask(*shape));
     let biases = SHAPES
         .iter()
         .map(|shape| new(format!("bias {shape:?}")).with_bias(*shape));
-    masks.chain(biases).collect()
+    masks.chain(biases).map(|entry| Case::of(&entry)).collect()
 }
 
 /// Rows whose mask or causality lets no key through.
@@ -151,25 +155,29 @@ fn rows_without_keys() -> Vec<Case> {
     masked.inputs.mask = Some(Mask4::new([1, 1, 35, 29], hidden.collect()));
     let mut all = case("everything masked", [1, 2, 2, 9, 70, 32, 32]);
     all.inputs.mask = Some(Mask4::new([1, 1, 1, 70], vec![true; 70]));
-    let causal = case(
+    let before = Entry::new(
         "causal rows before the first key",
         [1, 2, 2, 75, 29, 32, 32],
-    )
-    .with_spec(causal(CausalAlignment::BottomRight));
+    );
+    let causal = Case::of(&before.with_spec(causal()));
     vec![masked, all, causal]
 }
 
 /// Scores in the hundreds, positive and negative, where all but one weight vanish.
 fn large_scores(factor: f64) -> Vec<Case> {
-    let mut case = case("large scores", [1, 2, 2, 41, 67, 64, 64]);
-    for value in &mut case.inputs.query.data {
-        *value *= factor;
-    }
-    let biased = Case {
+    let plain = Entry::new("large scores", [1, 2, 2, 41, 67, 64, 64]);
+    let biased = Entry {
         name: "large scores, bias".into(),
-        ..case.clone().with_bias([1, 1, 41, 67])
+        ..plain.clone().with_bias([1, 1, 41, 67])
     };
-    vec![case, biased]
+    let cases = [plain, biased].into_iter().map(|entry| {
+        let mut case = Case::of(&entry);
+        for value in &mut case.inputs.query.data {
+            *value *= factor;
+        }
+        case
+    });
+    cases.collect()
 }
 
 const HEAD_DIMS: [(usize, usize); 16] = [
@@ -234,31 +242,20 @@ fn half_precision_agrees_with_the_oracle() {
     let mut cases = head_dims(&[(64, 64), (40, 40), (59, 111), (256, 256)]);
     cases.extend(lengths().into_iter().take(14));
     cases.extend(rows_without_keys());
-    cases.extend(
-        catalog()
-            .into_iter()
-            .filter(|case| case.name.ends_with("everything")),
-    );
+    cases.extend(everything());
     assert_within_bounds(&cases, DType::F16, Layout::Contiguous);
 }
 
 #[test]
 fn brain_floats_agree_with_the_oracle_where_they_are_offered() {
     let mut cases = head_dims(&[(64, 64), (59, 111)]);
-    cases.extend(
-        catalog()
-            .into_iter()
-            .filter(|case| case.name.ends_with("everything")),
-    );
+    cases.extend(everything());
     assert_within_bounds(&cases, DType::BF16, Layout::Contiguous);
 }
 
 #[test]
 fn the_same_inputs_give_the_same_bits() {
-    let everything = catalog()
-        .into_iter()
-        .filter(|case| case.name.ends_with("everything"));
-    for case in lengths().into_iter().skip(20).take(2).chain(everything) {
+    for case in lengths().into_iter().skip(20).take(2).chain(everything()) {
         let case = case.rounded_to(DType::F32);
         for kind in devices() {
             let client = kind.client().expect("the device was found");

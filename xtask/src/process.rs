@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -52,9 +53,19 @@ pub fn exit_code(command: &mut Command) -> Result<ExitCode> {
 }
 
 /// The cargo that started this program, in the workspace's root.
+///
+/// It must not see what Cargo tells a program of its own package: build scripts watch these variables, and
+/// most of the workspace would be built again whenever cargo is called with and without xtask in turn.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace());
+    let of_this_package = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    };
+    for (name, _) in env::vars_os().filter(|(name, _)| of_this_package(name)) {
+        command.env_remove(name);
+    }
     command
 }
 

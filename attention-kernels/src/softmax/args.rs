@@ -4,6 +4,7 @@ use cubecl::prelude::*;
 
 use super::exponential::Exponential;
 use crate::tile::RowTile;
+use crate::tile::packed;
 pub(crate) use crate::tile::{Layout, LayoutLaunch};
 
 /// The sizes and scalars of a problem.
@@ -75,4 +76,27 @@ pub(crate) struct BiasGradient {
     pub heads: usize,
     pub slots: usize,
     pub keys: usize,
+}
+
+/// How the inputs of the backward lie.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone))]
+pub(crate) struct Layouts {
+    pub query: Layout,
+    pub key: Layout,
+    pub value: Layout,
+    pub grad_out: Layout,
+}
+
+#[cube]
+impl Layouts {
+    /// With last strides of 1 known at compile time, where they are.
+    pub fn packed(&self, #[comptime] blueprint: Blueprint) -> Layouts {
+        Layouts {
+            query: packed(&self.query, blueprint.packed),
+            key: packed(&self.key, blueprint.packed),
+            value: packed(&self.value, blueprint.packed),
+            grad_out: packed(&self.grad_out, blueprint.packed),
+        }
+    }
 }

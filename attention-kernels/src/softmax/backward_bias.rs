@@ -4,13 +4,14 @@
 use cubecl::prelude::*;
 
 use super::{
-    args::{BiasGradient, Blueprint, Layout, ScoreTable, Sizes},
+    args::{BiasGradient, Blueprint, Layouts, ScoreTable, Sizes},
     delta::lane_stats,
+    query_rows::QueryRows,
     query_walk::QueryWalk,
-    rows::{OwnedRows, key_head, own_rows, tile_count, tile_index},
+    rows::{OwnedRows, own_rows, tile_count, tile_index},
     score::weight,
 };
-use crate::tile::{Stream, block_products, filled, load_rows, packed, row_offsets};
+use crate::tile::filled;
 
 /// Each lane owns a slot: a query, or, where the bias broadcasts over the queries, every
 /// `slots`-th query, summed.
@@ -31,10 +32,7 @@ pub(crate) fn attention_backward_bias<
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ScoreTable<E>,
     grad_bias: &mut [O],
-    query_layout: Layout,
-    key_layout: Layout,
-    value_layout: Layout,
-    grad_layout: Layout,
+    layouts: Layouts,
     sizes: Sizes,
     shape: BiasGradient,
     #[comptime] blueprint: Blueprint,
@@ -42,10 +40,7 @@ pub(crate) fn attention_backward_bias<
     #[define(M)] _mask_dtype: ElemType,
     #[define(O)] _out_dtype: ElemType,
 ) {
-    let query_layout = packed(&query_layout, blueprint.packed);
-    let key_layout = packed(&key_layout, blueprint.packed);
-    let value_layout = packed(&value_layout, blueprint.packed);
-    let grad_layout = packed(&grad_layout, blueprint.packed);
+    let layouts = layouts.packed(blueprint);
     let tile = tile_index(blueprint);
     if tile < tile_count::<N>(shape.slots, blueprint) {
         let slots = own_rows::<N>(tile, shape.slots, blueprint);
@@ -57,7 +52,6 @@ pub(crate) fn attention_backward_bias<
         let mut scores = filled::<N>(0.0f32, length, config.unroll);
         let mut slopes = filled::<N>(0.0f32, length, config.unroll);
         let mut sums = filled::<N>(0.0f32, length, config.unroll);
-        let last = sizes.seq_kv - 1;
 
         for index in 0..sizes.seq_kv.div_ceil(comptime!(config.block)) {
             let token = index * comptime!(config.block);
@@ -83,65 +77,25 @@ pub(crate) fn attention_backward_bias<
                             &sizes,
                             blueprint,
                         );
-                        let at = row_offsets(
+                        let rows = QueryRows::<N>::load::<E, W, WV>(
+                            &own, query, grad_out, stats, &layouts, &sizes, blueprint,
+                        );
+                        let factor = lane_stats::<N>(
+                            stats,
                             &own.rows,
-                            lanes,
-                            &query_layout,
-                            own.batch,
-                            own.head,
+                            rows.first,
                             sizes.seq_q,
+                            2usize,
+                            groups,
                         );
-                        let queries = load_rows::<E, N, W>(
-                            query,
-                            &at,
-                            query_layout.dim,
-                            sizes.scale,
-                            blueprint.head_dim,
-                            config,
-                        );
-                        let at = row_offsets(
-                            &own.rows,
-                            lanes,
-                            &grad_layout,
-                            own.batch,
-                            own.head,
-                            sizes.seq_q,
-                        );
-                        let grads = load_rows::<E, N, WV>(
-                            grad_out,
-                            &at,
-                            grad_layout.dim,
-                            f32::new(1.0),
-                            blueprint.value_dim,
-                            config,
-                        );
-                        let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
-                        let lse =
-                            lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, groups);
-                        let delta =
-                            lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, groups);
-                        let factor =
-                            lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 2usize, groups);
-                        let kv_head = key_head(own.head, blueprint);
-                        let keys = Stream::of(&key_layout, own.batch, kv_head, last);
-                        let values = Stream::of(&value_layout, own.batch, kv_head, last);
-                        block_products::<E, N, W>(
-                            &queries,
+                        rows.products::<E, W, WV>(
                             key,
-                            &keys,
-                            token,
-                            &mut scores,
-                            blueprint.head_dim,
-                            config,
-                        );
-                        block_products::<E, N, WV>(
-                            &grads,
                             value,
-                            &values,
                             token,
+                            sizes.scale,
+                            &mut scores,
                             &mut slopes,
-                            blueprint.value_dim,
-                            config,
+                            blueprint,
                         );
                         walk.cap(&mut scores, sizes.softcap, blueprint);
                         walk.hide(&mut scores, token, &sizes, blueprint);
@@ -150,10 +104,9 @@ pub(crate) fn attention_backward_bias<
                             #[unroll]
                             for g in 0..groups {
                                 let slot = t * groups + g;
-                                let slope = slopes[slot] - delta[g];
-                                sums[slot] += weight::<N>(scores[slot], lse[g], blueprint)
+                                sums[slot] += weight::<N>(scores[slot], rows.lse[g], blueprint)
                                     * factor[g]
-                                    * slope;
+                                    * slopes[slot];
                             }
                         }
                     }

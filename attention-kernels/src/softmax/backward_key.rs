@@ -8,15 +8,13 @@
 use cubecl::prelude::*;
 
 use super::{
-    args::{Blueprint, KeyGradients, Layout, ScoreTable, Sizes},
+    args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
     delta::STATS,
     key_walk::KeyWalk,
     rows::{first_query, own_rows, tile_count, tile_index},
     score::{cap_with_slope, weight},
 };
-use crate::tile::{
-    RowTile, Stream, accumulate, block_products, filled, load_rows, packed, row_offsets, store_rows,
-};
+use crate::tile::{RowTile, Stream, accumulate, block_products, filled, store_rows};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
@@ -29,20 +27,14 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
     bias: ComptimeOption<ScoreTable<E>>,
     grad_key: ComptimeOption<Box<[Vector<E, W>]>>,
     grad_value: ComptimeOption<Box<[Vector<E, WV>]>>,
-    query_layout: Layout,
-    key_layout: Layout,
-    value_layout: Layout,
-    grad_layout: Layout,
+    layouts: Layouts,
     sizes: Sizes,
     #[comptime] wanted: KeyGradients,
     #[comptime] blueprint: Blueprint,
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
-    let query_layout = packed(&query_layout, blueprint.packed);
-    let key_layout = packed(&key_layout, blueprint.packed);
-    let value_layout = packed(&value_layout, blueprint.packed);
-    let grad_layout = packed(&grad_layout, blueprint.packed);
+    let layouts = layouts.packed(blueprint);
     let kv_heads = sizes.heads / blueprint.group;
     let tile = tile_index(blueprint);
     if tile < tile_count::<N>(sizes.seq_kv, blueprint) {
@@ -50,39 +42,13 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
         let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
-        let width = N::value();
-        let lanes = comptime!(groups * width);
 
-        let at_key = row_offsets(
-            &own.rows,
-            lanes,
-            &key_layout,
-            own.batch,
-            own.head,
-            sizes.seq_kv,
-        );
-        let keys = load_rows::<E, N, W>(
-            key,
-            &at_key,
-            key_layout.dim,
-            sizes.scale,
-            blueprint.head_dim,
-            config,
-        );
-        let at_value = row_offsets(
-            &own.rows,
-            lanes,
-            &value_layout,
-            own.batch,
-            own.head,
-            sizes.seq_kv,
-        );
+        let keys = own.load::<E, N, W>(key, &layouts.key, sizes.seq_kv, blueprint.head_dim, config);
         let values: ComptimeOption<Array<Vector<f32, N>>> = value.map(|value| {
-            load_rows::<E, N, WV>(
+            own.load::<E, N, WV>(
                 &value,
-                &at_value,
-                value_layout.dim,
-                f32::new(1.0),
+                &layouts.value,
+                sizes.seq_kv,
                 blueprint.value_dim,
                 config,
             )
@@ -108,8 +74,8 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
         for member in 0..blueprint.group {
             let head = own.head * blueprint.group + member;
             let last = sizes.seq_q - 1;
-            let queries = Stream::of(&query_layout, own.batch, head, last);
-            let grads = Stream::of(&grad_layout, own.batch, head, last);
+            let queries = Stream::of(&layouts.query, own.batch, head, last);
+            let grads = Stream::of(&layouts.grad_out, own.batch, head, last);
             let first = (own.batch * sizes.heads + head) * sizes.seq_q;
             for index in 0..blocks {
                 let token = start + index * comptime!(config.block);
@@ -120,6 +86,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                     &queries,
                     token,
                     &mut weights,
+                    sizes.scale,
                     blueprint.head_dim,
                     config,
                 );
@@ -132,6 +99,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                             &grads,
                             token,
                             &mut slopes,
+                            f32::new(1.0),
                             blueprint.value_dim,
                             config,
                         );

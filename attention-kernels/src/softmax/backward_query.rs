@@ -7,15 +7,14 @@
 use cubecl::prelude::*;
 
 use super::{
-    args::{Blueprint, Layout, ScoreTable, Sizes},
-    delta::{STATS, lane_stats},
+    args::{Blueprint, Layouts, ScoreTable, Sizes},
+    delta::STATS,
+    query_rows::QueryRows,
     query_walk::QueryWalk,
-    rows::{key_head, own_rows, tile_count, tile_index},
+    rows::{own_rows, tile_count, tile_index},
     score::{cap_with_slope, weight},
 };
-use crate::tile::{
-    Stream, accumulate, block_products, filled, load_rows, packed, row_offsets, store_rows,
-};
+use crate::tile::{accumulate, filled, store_rows};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
@@ -27,19 +26,13 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<E>>,
     grad_query: &mut [Vector<E, W>],
-    query_layout: Layout,
-    key_layout: Layout,
-    value_layout: Layout,
-    grad_layout: Layout,
+    layouts: Layouts,
     sizes: Sizes,
     #[comptime] blueprint: Blueprint,
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
-    let query_layout = packed(&query_layout, blueprint.packed);
-    let key_layout = packed(&key_layout, blueprint.packed);
-    let value_layout = packed(&value_layout, blueprint.packed);
-    let grad_layout = packed(&grad_layout, blueprint.packed);
+    let layouts = layouts.packed(blueprint);
     let tile = tile_index(blueprint);
     if tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
@@ -47,48 +40,10 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let width = N::value();
-        let lanes = comptime!(groups * width);
+        let rows = QueryRows::<N>::load::<E, W, WV>(
+            &own, query, grad_out, &stats, &layouts, &sizes, blueprint,
+        );
 
-        let at_query = row_offsets(
-            &own.rows,
-            lanes,
-            &query_layout,
-            own.batch,
-            own.head,
-            sizes.seq_q,
-        );
-        let queries = load_rows::<E, N, W>(
-            query,
-            &at_query,
-            query_layout.dim,
-            sizes.scale,
-            blueprint.head_dim,
-            config,
-        );
-        let at_grad = row_offsets(
-            &own.rows,
-            lanes,
-            &grad_layout,
-            own.batch,
-            own.head,
-            sizes.seq_q,
-        );
-        let grads = load_rows::<E, N, WV>(
-            grad_out,
-            &at_grad,
-            grad_layout.dim,
-            f32::new(1.0),
-            blueprint.value_dim,
-            config,
-        );
-        let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
-        let lse = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, 0usize, groups);
-        let delta = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, 1usize, groups);
-
-        let kv_head = key_head(own.head, blueprint);
-        let last = sizes.seq_kv - 1;
-        let keys = Stream::of(&key_layout, own.batch, kv_head, last);
-        let values = Stream::of(&value_layout, own.batch, kv_head, last);
         let mut sums = filled::<N>(
             0.0f32,
             comptime!(blueprint.head_dim * groups),
@@ -101,31 +56,15 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
 
         for index in 0..walk.end.div_ceil(comptime!(config.block)) {
             let token = index * comptime!(config.block);
-            block_products::<E, N, W>(
-                &queries,
+            rows.products::<E, W, WV>(
                 key,
-                &keys,
-                token,
-                &mut scores,
-                blueprint.head_dim,
-                config,
-            );
-            block_products::<E, N, WV>(
-                &grads,
                 value,
-                &values,
                 token,
+                sizes.scale,
+                &mut scores,
                 &mut slopes,
-                blueprint.value_dim,
-                config,
+                blueprint,
             );
-            #[unroll(config.unroll)]
-            for t in 0..comptime!(config.block) {
-                #[unroll]
-                for g in 0..groups {
-                    slopes[t * groups + g] -= delta[g];
-                }
-            }
             cap_with_slope::<N>(&mut scores, &mut slopes, sizes.softcap, blueprint);
             walk.hide(&mut scores, token, &sizes, blueprint);
             #[unroll(config.unroll)]
@@ -133,7 +72,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                 #[unroll]
                 for g in 0..groups {
                     let slot = t * groups + g;
-                    let weight = weight::<N>(scores[slot], lse[g], blueprint);
+                    let weight = weight::<N>(scores[slot], rows.lse[g], blueprint);
                     total[g] += weight;
                     slopes[slot] *= weight;
                 }
@@ -144,7 +83,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                 false,
                 &slopes,
                 key,
-                &keys,
+                &rows.keys,
                 token,
                 min(walk.end - token, comptime!(config.block).runtime()),
                 blueprint.head_dim,
@@ -161,7 +100,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
             for lane in 0..width {
                 let row = own.rows[comptime!(g * width + lane)];
                 if row < sizes.seq_q {
-                    stats[(first + row) * STATS + 2] = factor.extract(lane);
+                    stats[(rows.first + row) * STATS + 2] = factor.extract(lane);
                 }
             }
         }
@@ -170,7 +109,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
             &scales,
             grad_query,
             &own.rows,
-            first,
+            rows.first,
             sizes.seq_q,
             blueprint.head_dim,
             config,

@@ -8,8 +8,9 @@ use cubecl::{
 };
 
 use super::{
-    args::{LayoutLaunch, ScoreTableLaunch},
+    args::{LayoutLaunch, LayoutsLaunch, ScoreTableLaunch},
     plan::Plan,
+    tensors::BackwardInputs,
 };
 use crate::TensorRef;
 
@@ -49,6 +50,17 @@ pub(crate) fn layout(tensor: &TensorRef, width: usize) -> LayoutLaunch {
     let stride = |axis: usize| step(tensor, axis) / width;
     let dim = if width > 1 { 1 } else { step(tensor, 3) };
     LayoutLaunch::new(stride(0), stride(1), stride(2), dim)
+}
+
+/// [`layout`] of every input of the backward.
+pub(crate) fn layouts(inputs: &BackwardInputs, widths: Widths) -> LayoutsLaunch {
+    let forward = &inputs.forward;
+    LayoutsLaunch::new(
+        layout(&forward.query, widths.head),
+        layout(&forward.key, widths.head),
+        layout(&forward.value, widths.value),
+        layout(&inputs.grad_out, widths.value),
+    )
 }
 
 /// The stride along an axis, 0 where the axis has a single element.

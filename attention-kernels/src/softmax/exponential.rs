@@ -1,8 +1,8 @@
 //! The exponential of a difference and the hyperbolic tangent.
 //!
-//! The CPU runtime's own are good to about 1.5 units in the last place and lose what the
-//! subtraction before them rounds off. These are good to about 0.6 and keep it, in as many
-//! operations.
+//! Those of the CPU runtime and of software rasterizers are good to a unit and a half in the last
+//! place or worse, and lose what the subtraction before them rounds off. These are good to less
+//! than one and keep it, in as many operations.
 
 use cubecl::prelude::*;
 
@@ -11,7 +11,7 @@ use cubecl::prelude::*;
 pub(crate) enum Exponential {
     /// The device has an instruction or a library function for it.
     Native,
-    /// Range reduction and a polynomial, on vector registers of a core.
+    /// It has none: range reduction and a polynomial.
     Polynomial,
 }
 
@@ -19,8 +19,6 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// `ln 2` in two parts.
 const LN_2: f32 = std::f32::consts::LN_2;
 const LN_2_REST: f32 = (std::f64::consts::LN_2 - std::f32::consts::LN_2 as f64) as f32;
-/// Added to a number, it leaves the nearest integer in the last bits of the mantissa.
-const TO_INTEGER: f32 = 12_582_912.0;
 /// Below, the exponential is 0: it has left the range of normal numbers.
 const LOWEST: f32 = -86.0;
 
@@ -63,8 +61,7 @@ pub(crate) fn exp_difference<N: Size>(
 /// `exp(power + rest)` where `rest` is what the rounding of `power` took away.
 #[cube]
 fn exp_of_sum<N: Size>(power: Vector<f32, N>, rest: Vector<f32, N>) -> Vector<f32, N> {
-    let shifted = fma(power, Vector::new(LOG2_E), Vector::new(TO_INTEGER));
-    let exponent = shifted - Vector::new(TO_INTEGER);
+    let exponent = (power * Vector::new(LOG2_E)).round();
     let r = fma(exponent, Vector::new(f32::new(comptime!(-LN_2))), power);
     let r = fma(exponent, Vector::new(f32::new(comptime!(-LN_2_REST))), r) + rest;
 
@@ -82,9 +79,8 @@ fn exp_of_sum<N: Size>(power: Vector<f32, N>, rest: Vector<f32, N>) -> Vector<f3
     let high = fma(square, Vector::new(f32::new(comptime!(EXP[4]))), high);
     let series = fma(square, fma(square, high, low), r) + Vector::new(1.0f32);
 
-    // The integer's last bits become the exponent's; the rest of `shifted` leaves the word.
-    let scale = Vector::<u32, N>::reinterpret(shifted) << Vector::new(23u32);
-    let scaled = Vector::<f32, N>::reinterpret(Vector::<u32, N>::reinterpret(series) + scale);
+    let scale = Vector::<i32, N>::cast_from(exponent) << Vector::new(23i32);
+    let scaled = Vector::<f32, N>::reinterpret(Vector::<i32, N>::reinterpret(series) + scale);
     let vanishes = power.less_than(&Vector::new(f32::new(LOWEST)));
     select_many(vanishes, Vector::new(0.0f32), scaled)
 }

@@ -9,9 +9,7 @@ use super::{
     rows::{OwnedRows, key_head, own_rows, tile_count, tile_index},
     score::{HIDDEN, weight},
 };
-use crate::tile::{
-    Stream, accumulate, block_products, filled, load_rows, packed, row_offsets, store_rows,
-};
+use crate::tile::{Stream, accumulate, block_products, filled, packed, store_rows};
 
 /// Online softmax over key blocks (<https://arxiv.org/abs/1805.02867>).
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -40,22 +38,11 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
         let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
-        let width = N::value();
-        let lanes = comptime!(groups * width);
 
-        let offsets = row_offsets(
-            &own.rows,
-            lanes,
-            &query_layout,
-            own.batch,
-            own.head,
-            sizes.seq_q,
-        );
-        let rows = load_rows::<E, N, W>(
+        let rows = own.load::<E, N, W>(
             query,
-            &offsets,
-            query_layout.dim,
-            sizes.scale,
+            &query_layout,
+            sizes.seq_q,
             blueprint.head_dim,
             config,
         );
@@ -83,6 +70,7 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
                 &keys,
                 token,
                 &mut scores,
+                sizes.scale,
                 blueprint.head_dim,
                 config,
             );

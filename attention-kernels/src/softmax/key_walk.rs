@@ -63,23 +63,8 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
     ) {
         let tile = comptime!(blueprint.tile);
         let groups = comptime!(tile.groups);
-        if comptime!(blueprint.mask || blueprint.bias) {
-            #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.block) {
-                let query = min(token + t, sizes.seq_q - 1);
-                #[unroll]
-                for g in 0..groups {
-                    scores[t * groups + g] = self.tables.apply::<N>(
-                        scores[t * groups + g],
-                        self.batch,
-                        head,
-                        query,
-                        g,
-                        blueprint,
-                    );
-                }
-            }
-        }
+        self.tables
+            .apply::<N>(scores, self.batch, head, token, sizes.seq_q - 1, blueprint);
         let whole = token + comptime!(tile.block) <= sizes.seq_q
             && self.end <= visible_keys(token, sizes, blueprint.causal);
         if !whole {

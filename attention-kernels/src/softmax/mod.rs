@@ -26,10 +26,15 @@ mod exponential;
 mod forward;
 mod key_walk;
 mod launch;
+mod launch_backward;
 mod plan;
+mod query_rows;
 mod query_walk;
 mod rows;
 mod score;
 mod setup;
+mod tensors;
 
-pub use launch::{BackwardInputs, Gradients, Inputs, Output, backward, forward};
+pub use launch::forward;
+pub use launch_backward::backward;
+pub use tensors::{BackwardInputs, Gradients, Inputs, Output};

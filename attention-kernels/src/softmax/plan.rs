@@ -84,7 +84,11 @@ impl Plan {
             lanes: 1,
             units: properties.hardware.max_units_per_cube.min(64),
             tile_per_unit: false,
-            exponential: Exponential::Native,
+            exponential: match properties.identity.physical {
+                Some(_) => Exponential::Native,
+                // A software rasterizer, or a browser that does not say what it runs on.
+                None => Exponential::Polynomial,
+            },
             max_width: 4,
         }
     }

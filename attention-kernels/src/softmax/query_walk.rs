@@ -85,23 +85,14 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
     ) {
         let tile = comptime!(blueprint.tile);
         let groups = comptime!(tile.groups);
-        if comptime!(blueprint.mask || blueprint.bias) {
-            #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.block) {
-                let key = min(token + t, sizes.seq_kv - 1);
-                #[unroll]
-                for g in 0..groups {
-                    scores[t * groups + g] = self.tables.apply::<N>(
-                        scores[t * groups + g],
-                        self.batch,
-                        self.head,
-                        key,
-                        g,
-                        blueprint,
-                    );
-                }
-            }
-        }
+        self.tables.apply::<N>(
+            scores,
+            self.batch,
+            self.head,
+            token,
+            sizes.seq_kv - 1,
+            blueprint,
+        );
         if token + comptime!(tile.block) > self.whole {
             #[unroll(tile.unroll)]
             for t in 0..comptime!(tile.block) {

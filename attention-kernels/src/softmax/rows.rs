@@ -2,7 +2,8 @@
 
 use cubecl::prelude::*;
 
-use super::args::{Blueprint, Sizes};
+use super::args::{Blueprint, Layout, Sizes};
+use crate::tile::{RowTile, load_rows};
 
 /// The rows of one unit: queries of a head in the query walks, keys of a head in the key walk.
 #[derive(CubeType)]
@@ -16,6 +17,23 @@ pub(crate) struct OwnedRows {
     pub end: usize,
     /// The row of each group and lane; rows from the sequence's length on do not exist.
     pub rows: Array<usize>,
+}
+
+#[cube]
+impl OwnedRows {
+    /// The rows in registers.
+    pub fn load<E: Float, N: Size, W: Size>(
+        &self,
+        source: &[Vector<E, W>],
+        layout: &Layout,
+        length: usize,
+        #[comptime] dim: usize,
+        #[comptime] tile: RowTile,
+    ) -> Array<Vector<f32, N>> {
+        load_rows::<E, N, W>(
+            source, layout, self.batch, self.head, &self.rows, length, dim, tile,
+        )
+    }
 }
 
 /// Rows of one tile: of a unit, or of a cube.

@@ -143,8 +143,34 @@ pub(crate) struct ScoreTables<E: Float, M: Numeric> {
 
 #[cube]
 impl<E: Float, M: Numeric> ScoreTables<E, M> {
-    /// Adds the bias and hides what the mask hides, for one token of one head.
+    /// [`Self::apply_token`] to a block of scores, in place; `last` is the last token that exists.
     pub fn apply<N: Size>(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        batch: usize,
+        head: usize,
+        first: usize,
+        last: usize,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        let tile = comptime!(blueprint.tile);
+        let groups = comptime!(tile.groups);
+        if comptime!(blueprint.mask || blueprint.bias) {
+            #[unroll(tile.unroll)]
+            for t in 0..comptime!(tile.block) {
+                let token = min(first + t, last);
+                #[unroll]
+                for g in 0..groups {
+                    let slot = t * groups + g;
+                    scores[slot] =
+                        self.apply_token::<N>(scores[slot], batch, head, token, g, blueprint);
+                }
+            }
+        }
+    }
+
+    /// Adds the bias and hides what the mask hides, for one token of one head.
+    fn apply_token<N: Size>(
         &self,
         score: Vector<f32, N>,
         batch: usize,

@@ -10,8 +10,8 @@ use cubecl::{
 use super::{
     args::{Blueprint, SizesLaunch},
     bind::{self, Widths, extent, step},
-    launch::{BackwardInputs, Inputs},
     plan::{Plan, Walk},
+    tensors::{BackwardInputs, Inputs},
 };
 use crate::TensorRef;
 

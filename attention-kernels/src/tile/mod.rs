@@ -4,5 +4,5 @@ mod register;
 
 pub(crate) use register::{
     Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled, load_rows, packed,
-    row_offsets, store_rows,
+    store_rows,
 };

@@ -5,6 +5,7 @@ use attention_core::{
     AttentionSpec, DType,
     oracle::{self, Inputs, Mask4, Tensor4},
 };
+use attention_kernels::catalog::Entry;
 use burn::tensor::Device;
 use half::{bf16, f16};
 
@@ -37,6 +38,25 @@ pub struct Case {
 pub type Outputs = Vec<(&'static str, Vec<f64>)>;
 
 impl Case {
+    /// Random inputs, always the same, for a configuration of the catalog.
+    pub fn of(entry: &Entry) -> Self {
+        let shapes = &entry.shapes;
+        let [batch, heads, seq_q, _] = shapes.query;
+        Self {
+            name: entry.name.clone(),
+            inputs: Inputs {
+                query: random(shapes.query, 1),
+                key: random(shapes.key, 2),
+                value: random(shapes.value, 3),
+                mask: shapes.mask.map(|shape| random_mask(shape, 5)),
+                bias: shapes.bias.map(|shape| random(shape, 6)),
+            },
+            spec: entry.spec,
+            grad_out: random([batch, heads, seq_q, shapes.value[3]], 4),
+            known: Vec::new(),
+        }
+    }
+
     /// The same case with every value rounded to `dtype`.
     pub fn rounded_to(&self, dtype: DType) -> Self {
         let round = |tensor: &Tensor4| rounded(tensor, dtype);
@@ -177,7 +197,7 @@ fn rounded(tensor: &Tensor4, dtype: DType) -> Tensor4 {
 }
 
 /// Uniform in `[-1.5, 1.5]`, the same for the same seed.
-pub fn random(shape: [usize; 4], seed: u64) -> Tensor4 {
+fn random(shape: [usize; 4], seed: u64) -> Tensor4 {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state = state
@@ -190,7 +210,7 @@ pub fn random(shape: [usize; 4], seed: u64) -> Tensor4 {
 }
 
 /// Hides about a third of the keys, the same for the same seed.
-pub fn random_mask(shape: [usize; 4], seed: u64) -> Mask4 {
+fn random_mask(shape: [usize; 4], seed: u64) -> Mask4 {
     let values = random(shape, seed).data;
     Mask4::new(shape, values.iter().map(|value| *value > 0.5).collect())
 }

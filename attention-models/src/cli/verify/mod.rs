@@ -2,7 +2,6 @@
 
 mod bound;
 pub mod case;
-pub mod catalog;
 mod goldens;
 mod mha;
 mod operations;
@@ -12,6 +11,7 @@ mod run;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
+use attention_kernels::catalog;
 use burn::tensor::Device;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -52,11 +52,12 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     };
     let wanted = |name: &str| args.filter.as_ref().is_none_or(|part| name.contains(part));
 
-    let cases = catalog::cases()
+    let entries = catalog::softmax()
         .into_iter()
-        .filter(|case| wanted(&case.name));
+        .filter(|entry| wanted(&entry.name));
+    let cases: Vec<_> = entries.map(|entry| Case::of(&entry)).collect();
     let mut report = Report::default();
-    verify_catalog(&cases.collect::<Vec<_>>(), kind, &device, &mut report)?;
+    verify_catalog(&cases, kind, &device, &mut report)?;
     for golden in goldens.iter().filter(|golden| wanted(&golden.name)) {
         eprintln!("{}", golden.name);
         golden.check(&device, &mut report);

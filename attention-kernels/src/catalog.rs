@@ -1,0 +1,88 @@
+//! Every kernel in every configuration that tests, the compile matrix and benchmarks walk through.
+
+use attention_core::{AttentionShapes, AttentionSpec, CausalAlignment};
+
+/// One configuration of exact attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The mechanism, and what is special about the configuration.
+    pub name: String,
+    /// The shapes of its tensors.
+    pub shapes: AttentionShapes,
+    /// Its scalar options.
+    pub spec: AttentionSpec,
+}
+
+/// `[batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim]`
+pub type Sizes = [usize; 7];
+
+impl Entry {
+    /// Attention of these sizes without options.
+    pub fn new(name: impl Into<String>, sizes: Sizes) -> Self {
+        let [batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim] = sizes;
+        Self {
+            name: name.into(),
+            shapes: AttentionShapes {
+                query: [batch, heads, seq_q, head_dim],
+                key: [batch, kv_heads, seq_kv, head_dim],
+                value: [batch, kv_heads, seq_kv, value_dim],
+                mask: None,
+                bias: None,
+            },
+            spec: AttentionSpec::default(),
+        }
+    }
+
+    /// With these scalar options.
+    pub fn with_spec(mut self, spec: AttentionSpec) -> Self {
+        self.spec = spec;
+        self
+    }
+
+    /// With a boolean mask of this shape.
+    pub fn with_mask(mut self, shape: [usize; 4]) -> Self {
+        self.shapes.mask = Some(shape);
+        self
+    }
+
+    /// With an additive bias of this shape.
+    pub fn with_bias(mut self, shape: [usize; 4]) -> Self {
+        self.shapes.bias = Some(shape);
+        self
+    }
+}
+
+/// Exact attention: every option alone and all of them combined, on lengths that fill no block.
+pub fn softmax() -> Vec<Entry> {
+    use CausalAlignment::{BottomRight, TopLeft};
+    const SIZES: Sizes = [2, 4, 2, 37, 53, 64, 64];
+    let new = |name: &str| Entry::new(format!("softmax/{name}"), SIZES);
+    let spec = AttentionSpec::default;
+    let everything = spec()
+        .with_causal(BottomRight)
+        .with_scale(0.2)
+        .with_softcap(2.0);
+    vec![
+        Entry::new("softmax/self", [1, 2, 2, 67, 67, 64, 64]),
+        new("grouped-heads"),
+        Entry::new("softmax/one-kv-head", [1, 6, 1, 19, 19, 32, 32]),
+        new("causal-bottom-right").with_spec(spec().with_causal(BottomRight)),
+        new("causal-top-left").with_spec(spec().with_causal(TopLeft)),
+        new("scale").with_spec(spec().with_scale(0.31)),
+        new("softcap").with_spec(spec().with_softcap(1.5)),
+        new("padding-mask").with_mask([2, 1, 1, 53]),
+        new("full-mask").with_mask([2, 4, 37, 53]),
+        new("bias-per-head").with_bias([1, 4, 37, 53]),
+        new("bias-per-key").with_bias([2, 1, 1, 53]),
+        new("everything")
+            .with_spec(everything)
+            .with_mask([2, 1, 37, 53])
+            .with_bias([1, 4, 37, 53]),
+        Entry::new("softmax/one-query", [2, 4, 4, 1, 131, 64, 64]),
+        Entry::new("softmax/head-dim-40", [1, 2, 2, 33, 33, 40, 40]),
+        Entry::new(
+            "softmax/head-dim-111-value-dim-256",
+            [1, 2, 2, 17, 17, 111, 256],
+        ),
+    ]
+}

@@ -1,0 +1,101 @@
+//! The queries of a unit in the backward, with all that belongs to them.
+
+use cubecl::prelude::*;
+
+use super::{
+    args::{Blueprint, Layouts, Sizes},
+    delta::lane_stats,
+    rows::{OwnedRows, key_head},
+};
+use crate::tile::{Stream, block_products};
+
+/// Rows of `Q` and `dO`, their statistics, and where the keys and values lie that they meet.
+#[derive(CubeType)]
+pub(crate) struct QueryRows<N: Size> {
+    queries: Array<Vector<f32, N>>,
+    grads: Array<Vector<f32, N>>,
+    pub lse: Array<Vector<f32, N>>,
+    delta: Array<Vector<f32, N>>,
+    pub keys: Stream,
+    values: Stream,
+    /// The head's first row among the rows of all heads.
+    pub first: usize,
+}
+
+#[cube]
+impl<N: Size> QueryRows<N> {
+    pub fn load<E: Float, W: Size, WV: Size>(
+        own: &OwnedRows,
+        query: &[Vector<E, W>],
+        grad_out: &[Vector<E, WV>],
+        stats: &[f32],
+        layouts: &Layouts,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) -> QueryRows<N> {
+        let tile = comptime!(blueprint.tile);
+        let queries =
+            own.load::<E, N, W>(query, &layouts.query, sizes.seq_q, blueprint.head_dim, tile);
+        let grads = own.load::<E, N, WV>(
+            grad_out,
+            &layouts.grad_out,
+            sizes.seq_q,
+            blueprint.value_dim,
+            tile,
+        );
+        let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
+        let kv_head = key_head(own.head, blueprint);
+        let last = sizes.seq_kv - 1;
+        QueryRows::<N> {
+            queries,
+            grads,
+            lse: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, tile.groups),
+            delta: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, tile.groups),
+            keys: Stream::of(&layouts.key, own.batch, kv_head, last),
+            values: Stream::of(&layouts.value, own.batch, kv_head, last),
+            first,
+        }
+    }
+
+    /// `scale * Q K^T` and `dO V^T - delta` for a block of keys.
+    pub fn products<E: Float, W: Size, WV: Size>(
+        &self,
+        key: &[Vector<E, W>],
+        value: &[Vector<E, WV>],
+        token: usize,
+        scale: f32,
+        scores: &mut Array<Vector<f32, N>>,
+        slopes: &mut Array<Vector<f32, N>>,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        let tile = comptime!(blueprint.tile);
+        let groups = comptime!(tile.groups);
+        block_products::<E, N, W>(
+            &self.queries,
+            key,
+            &self.keys,
+            token,
+            scores,
+            scale,
+            blueprint.head_dim,
+            tile,
+        );
+        block_products::<E, N, WV>(
+            &self.grads,
+            value,
+            &self.values,
+            token,
+            slopes,
+            f32::new(1.0),
+            blueprint.value_dim,
+            tile,
+        );
+        #[unroll(tile.unroll)]
+        for t in 0..comptime!(tile.block) {
+            #[unroll]
+            for g in 0..groups {
+                slopes[t * groups + g] -= self.delta[g];
+            }
+        }
+    }
+}

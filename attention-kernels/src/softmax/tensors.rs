@@ -1,0 +1,72 @@
+//! What a call takes and gives.
+
+use attention_core::AttentionShapes;
+use cubecl::server::Handle;
+
+use crate::TensorRef;
+
+/// The tensors of one call. Query, key, value and bias have the same element type.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// `[batch, heads, seq_q, head_dim]`
+    pub query: TensorRef,
+    /// `[batch, kv_heads, seq_kv, head_dim]`
+    pub key: TensorRef,
+    /// `[batch, kv_heads, seq_kv, value_dim]`
+    pub value: TensorRef,
+    /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]` of `u8` or `u32`: not 0 means hidden.
+    pub mask: Option<TensorRef>,
+    /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`, added to the scores.
+    pub bias: Option<TensorRef>,
+}
+
+/// What the forward leaves on the device.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// `[batch, heads, seq_q, value_dim]`, contiguous, of the query's element type.
+    pub out: Handle,
+    /// `[batch, heads, seq_q]` of f32: the natural logarithm of the sum of the exponentials of a
+    /// row's scores, `-inf` for a row that sees no key.
+    pub lse: Handle,
+}
+
+/// What the backward starts from.
+#[derive(Debug, Clone)]
+pub struct BackwardInputs {
+    /// The inputs of the forward.
+    pub forward: Inputs,
+    /// `[batch, heads, seq_q, value_dim]`
+    pub out: TensorRef,
+    /// `[batch, heads, seq_q, 1]` of f32, contiguous.
+    pub lse: TensorRef,
+    /// `[batch, heads, seq_q, value_dim]`
+    pub grad_out: TensorRef,
+    /// `[batch, heads, seq_q, 1]` of f32, contiguous: the gradient of the LSE, where it is used.
+    pub grad_lse: Option<TensorRef>,
+}
+
+/// Gradients, contiguous, in the shape and element type of their inputs.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    /// `[batch, heads, seq_q, head_dim]`
+    pub query: Handle,
+    /// `[batch, kv_heads, seq_kv, head_dim]`
+    pub key: Handle,
+    /// `[batch, kv_heads, seq_kv, value_dim]`
+    pub value: Handle,
+    /// In the bias' own shape, where it was asked for.
+    pub bias: Option<Handle>,
+}
+
+impl Inputs {
+    /// The shapes as given.
+    pub fn shapes(&self) -> AttentionShapes {
+        AttentionShapes {
+            query: self.query.shape,
+            key: self.key.shape,
+            value: self.value.shape,
+            mask: self.mask.as_ref().map(|mask| mask.shape),
+            bias: self.bias.as_ref().map(|bias| bias.shape),
+        }
+    }
+}

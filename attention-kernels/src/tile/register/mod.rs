@@ -1,0 +1,103 @@
+//! The `register` engine: it needs no matrix unit, no plane and no shared memory.
+//!
+//! A lane owns a row. Rows (queries in the forward, keys in the key backward) lie across SIMD
+//! lanes: across the units of a cube on a GPU, where `N` is 1, and across the lanes of a vector
+//! register on a CPU, where a unit is a core and `N` is the register's width. What a row meets (a
+//! key, a value) has the same address for every lane, so that it is one broadcast load. Reductions
+//! along a row are then plain arithmetic between registers: no shuffle, no barrier.
+//!
+//! `rows[e * groups + g]` is dimension `e` of the lanes' rows in group `g`.
+
+use cubecl::prelude::*;
+
+mod rows;
+mod scores;
+mod sums;
+
+pub(crate) use rows::{load_rows, store_rows};
+pub(crate) use scores::block_products;
+pub(crate) use sums::accumulate;
+
+/// How many rows and tokens one step multiplies. Chosen by `plan.rs`, compiled into the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RowTile {
+    /// Rows per lane.
+    pub groups: usize,
+    /// Tokens per register tile of the first product.
+    pub tokens: usize,
+    /// Tokens per softmax step: a multiple of `tokens`.
+    pub block: usize,
+    /// Dimensions per register tile of the second product.
+    pub dims: usize,
+    /// Compile every index to a constant, so that rows and accumulators live in registers.
+    pub unroll: bool,
+}
+
+/// Strides of a tensor, in vectors of the width that it is read with.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone))]
+pub(crate) struct Layout {
+    pub batch: usize,
+    pub head: usize,
+    pub seq: usize,
+    pub dim: usize,
+}
+
+/// The layout with its last stride known to be 1 at compile time, where it is: neighbours along a
+/// row are then one address apart, which the compiler folds into the load.
+#[cube]
+pub(crate) fn packed(layout: &Layout, #[comptime] packed: bool) -> Layout {
+    let dim = if comptime!(packed) {
+        1usize.runtime()
+    } else {
+        layout.dim
+    };
+    Layout {
+        batch: layout.batch,
+        head: layout.head,
+        seq: layout.seq,
+        dim,
+    }
+}
+
+/// A register array of one value.
+#[cube]
+pub(crate) fn filled<N: Size>(
+    #[comptime] value: f32,
+    #[comptime] length: usize,
+    #[comptime] unroll: bool,
+) -> Array<Vector<f32, N>> {
+    let mut array = Array::<Vector<f32, N>>::new(length);
+    #[unroll(unroll)]
+    for i in 0..length {
+        array[i] = Vector::new(f32::new(value));
+    }
+    array
+}
+
+/// The side that every lane reads alike: the tokens of one head, as a strided matrix.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone))]
+pub(crate) struct Stream {
+    /// Where token 0 begins.
+    pub origin: usize,
+    /// From a token to the next.
+    pub token_stride: usize,
+    /// From a chunk of a token to the next.
+    pub dim_stride: usize,
+    /// The last token that exists: reads beyond it repeat it, and their results are discarded.
+    pub last: usize,
+}
+
+#[cube]
+impl Stream {
+    /// The tokens of one head of a tensor.
+    pub fn of(layout: &Layout, batch: usize, head: usize, last: usize) -> Stream {
+        Stream {
+            origin: batch * layout.batch + head * layout.head,
+            token_stride: layout.seq,
+            dim_stride: layout.dim,
+            last,
+        }
+    }
+}
