@@ -8,6 +8,7 @@
 use cubecl::prelude::*;
 
 use super::args::{Layout, Sizes};
+use crate::tile::CHAIN;
 
 /// Numbers per row.
 pub(crate) const STATS: usize = 3;
@@ -34,14 +35,18 @@ pub(crate) fn attention_delta<E: Float>(
         let at_out = batch * out_layout.batch + head * out_layout.head + query * out_layout.seq;
         let at_grad = batch * grad_layout.batch + head * grad_layout.head + query * grad_layout.seq;
         let mut delta = f32::new(0.0);
-        for e in 0..value_dim {
-            // The same chain of roundings as the products `dO V^T`, so that the two cancel where a
-            // row attends to a single key.
-            delta = fma(
-                f32::cast_from(grad_out[at_grad + e * grad_layout.dim]),
-                f32::cast_from(out[at_out + e * out_layout.dim]),
-                delta,
-            );
+        // The same chains of roundings as in the products `dO V^T`, so that the two cancel where a
+        // row attends to a single key.
+        for chain in 0..value_dim.div_ceil(CHAIN) {
+            let mut sum = f32::new(0.0);
+            for e in chain * CHAIN..min(chain * CHAIN + CHAIN, value_dim) {
+                sum = fma(
+                    f32::cast_from(grad_out[at_grad + e * grad_layout.dim]),
+                    f32::cast_from(out[at_out + e * out_layout.dim]),
+                    sum,
+                );
+            }
+            delta += sum;
         }
         #[comptime]
         match grad_lse {

@@ -18,6 +18,10 @@ pub(crate) use rows::{load_rows, store_rows};
 pub(crate) use scores::block_products;
 pub(crate) use sums::accumulate;
 
+/// Sums run over this many terms before they join the total: an error grows with the root of the
+/// length of its chain of roundings. A multiple of every load's width.
+pub(crate) const CHAIN: usize = 16;
+
 /// How many rows and tokens one step multiplies. Chosen by `plan.rs`, compiled into the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowTile {

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{RowTile, Stream};
+use super::{CHAIN, RowTile, Stream, filled};
 
 /// `sums[., g] = sums[., g] * decay[g] + sum over t < count of weights[t, g] * source[token + t]`.
 ///
@@ -63,21 +63,22 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
 ) {
     let width = W::value();
     let groups = comptime!(tile.groups);
-    let mut part = Array::<Vector<f32, N>>::new(comptime!(dims * groups));
-    #[unroll]
-    for i in 0..dims {
-        #[unroll]
-        for g in 0..groups {
-            let sum = sums[(first + i) * groups + g];
-            part[i * groups + g] = if comptime!(decays) {
-                sum * decay[g]
-            } else {
-                sum
-            };
-        }
-    }
     let start = stream.origin + first / width * stream.dim_stride;
     if comptime!(tile.unroll) {
+        let mut part = Array::<Vector<f32, N>>::new(comptime!(dims * groups));
+        #[unroll]
+        for i in 0..dims {
+            #[unroll]
+            for g in 0..groups {
+                // A block is shorter than a chain: only where the total decays is a sum of its own
+                // free.
+                part[i * groups + g] = if comptime!(decays) {
+                    Vector::new(0.0f32)
+                } else {
+                    sums[(first + i) * groups + g]
+                };
+            }
+        }
         #[unroll]
         for t in 0..comptime!(tile.block) {
             let offset = start + min(token + t, stream.last) * stream.token_stride;
@@ -85,19 +86,40 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
                 &mut part, weights, source, offset, stream, t, dims, groups,
             );
         }
-    } else {
-        for t in 0..count {
-            let offset = start + (token + t) * stream.token_stride;
-            accumulate_token::<E, N, W>(
-                &mut part, weights, source, offset, stream, t, dims, groups,
-            );
-        }
-    }
-    #[unroll]
-    for i in 0..dims {
         #[unroll]
-        for g in 0..groups {
-            sums[(first + i) * groups + g] = part[i * groups + g];
+        for i in 0..dims {
+            #[unroll]
+            for g in 0..groups {
+                let sum = part[i * groups + g];
+                sums[(first + i) * groups + g] = if comptime!(decays) {
+                    fma(sums[(first + i) * groups + g], decay[g], sum)
+                } else {
+                    sum
+                };
+            }
+        }
+    } else {
+        for chain in 0..count.div_ceil(CHAIN) {
+            let mut part = filled::<N>(0.0f32, comptime!(dims * groups), true);
+            for t in chain * CHAIN..min(chain * CHAIN + CHAIN, count) {
+                let offset = start + (token + t) * stream.token_stride;
+                accumulate_token::<E, N, W>(
+                    &mut part, weights, source, offset, stream, t, dims, groups,
+                );
+            }
+            #[unroll]
+            for g in 0..groups {
+                let kept = if comptime!(decays) {
+                    select(chain == 0, decay[g], Vector::new(1.0f32))
+                } else {
+                    Vector::new(1.0f32)
+                };
+                #[unroll]
+                for i in 0..dims {
+                    let slot = (first + i) * groups + g;
+                    sums[slot] = fma(sums[slot], kept, part[i * groups + g]);
+                }
+            }
         }
     }
 }
