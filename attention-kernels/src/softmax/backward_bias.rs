@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 
 use super::{
     args::{BiasGradient, Blueprint, Layouts, ScoreTable, Sizes},
-    delta::lane_stats,
+    delta::{FACTOR, lane_stats},
     query_rows::QueryRows,
     query_walk::QueryWalk,
     rows::{OwnedRows, own_rows, tile_count, tile_index},
@@ -85,7 +85,7 @@ pub(crate) fn attention_backward_bias<
                             &own.rows,
                             rows.first,
                             sizes.seq_q,
-                            2usize,
+                            FACTOR,
                             groups,
                         );
                         rows.products::<E, W, WV>(

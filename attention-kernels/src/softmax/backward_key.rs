@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 
 use super::{
     args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
-    delta::STATS,
+    delta::{DELTA, FACTOR, LSE, STATS},
     key_walk::KeyWalk,
     rows::{first_query, own_rows, tile_count, tile_index},
     score::{cap_with_slope, weight},
@@ -112,8 +112,8 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                 #[unroll(config.unroll)]
                 for t in 0..comptime!(config.block) {
                     let row = (first + min(token + t, last)) * STATS;
-                    let lse = Vector::<f32, N>::new(stats[row]);
-                    let factor = Vector::<f32, N>::new(stats[row + 2]);
+                    let lse = Vector::<f32, N>::new(stats[row + LSE]);
+                    let factor = Vector::<f32, N>::new(stats[row + FACTOR]);
                     #[unroll]
                     for g in 0..groups {
                         let slot = t * groups + g;
@@ -204,7 +204,7 @@ fn subtract_delta<N: Size>(
     let groups = comptime!(tile.groups);
     #[unroll(tile.unroll)]
     for t in 0..comptime!(tile.block) {
-        let delta = Vector::<f32, N>::new(stats[(first + min(token + t, last)) * STATS + 1]);
+        let delta = Vector::<f32, N>::new(stats[(first + min(token + t, last)) * STATS + DELTA]);
         #[unroll]
         for g in 0..groups {
             slopes[t * groups + g] -= delta;

@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 
 use super::{
     args::{Blueprint, Layouts, ScoreTable, Sizes},
-    delta::STATS,
+    delta::{DELTA, FACTOR, GRAD_LSE, STATS, lane_stats},
     query_rows::QueryRows,
     query_walk::QueryWalk,
     rows::{own_rows, tile_count, tile_index},
@@ -51,6 +51,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
         );
         let factors = filled::<N>(1.0f32, groups, true);
         let mut total = filled::<N>(0.0f32, groups, true);
+        let mut excess = filled::<N>(0.0f32, groups, true);
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
@@ -75,6 +76,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                     let weight = weight::<N>(scores[slot], rows.lse[g], blueprint);
                     total[g] += weight;
                     slopes[slot] *= weight;
+                    excess[g] += slopes[slot];
                 }
             }
             accumulate::<E, N, W>(
@@ -90,17 +92,25 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                 config,
             );
         }
+        let grad_lse =
+            lane_stats::<N>(&stats, &own.rows, rows.first, sizes.seq_q, GRAD_LSE, groups);
         let mut scales = Array::<Vector<f32, N>>::new(groups);
         #[unroll]
         for g in 0..groups {
             let empty = total[g].equal(&Vector::new(0.0f32));
             let factor = Vector::new(1.0f32) / select_many(empty, Vector::new(1.0f32), total[g]);
             scales[g] = factor * Vector::new(sizes.scale);
+            let delta = rows.delta[g] + (excess[g] * factor - grad_lse[g]);
             #[unroll]
             for lane in 0..width {
                 let row = own.rows[comptime!(g * width + lane)];
                 if row < sizes.seq_q {
-                    stats[(rows.first + row) * STATS + 2] = factor.extract(lane);
+                    let start = (rows.first + row) * STATS;
+                    stats[start + FACTOR] = factor.extract(lane);
+                    // Softcapped, the gradients that are summed here are not those of the scores.
+                    if comptime!(!blueprint.softcap) {
+                        stats[start + DELTA] = delta.extract(lane);
+                    }
                 }
             }
         }

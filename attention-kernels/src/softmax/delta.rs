@@ -1,9 +1,13 @@
-//! What the backward needs of each row besides the scores, side by side: `LSE`,
-//! `delta = sum(dO * O) - dLSE`, and the factor that makes the row's recomputed weights sum to 1.
+//! What the backward needs of each row besides the scores, side by side.
 //!
-//! `exp(S - LSE)` inherits the rounding of `LSE`, the same factor for a whole row. The query walk
-//! sums the weights that it recomputes anyway, corrects its own gradient and leaves the factor for
-//! the walks after it.
+//! ```text
+//! LSE,    delta = sum(dO * O) - dLSE,    1 / sum(P),    dLSE
+//! ```
+//!
+//! `exp(S - LSE)` inherits the rounding of `LSE`, and `dO V^T - delta` that of `delta`, the same for a
+//! whole row. The query walk sums the weights that it recomputes anyway, whose sum is 1, and the
+//! gradients of the scores, whose sum is `dLSE`; it corrects its own gradient by the first and
+//! leaves both corrected for the walks after it.
 
 use cubecl::prelude::*;
 
@@ -11,7 +15,12 @@ use super::args::{Layout, Sizes};
 use crate::tile::CHAIN;
 
 /// Numbers per row.
-pub(crate) const STATS: usize = 3;
+pub(crate) const STATS: usize = 4;
+/// Which is which.
+pub(crate) const LSE: usize = 0;
+pub(crate) const DELTA: usize = 1;
+pub(crate) const FACTOR: usize = 2;
+pub(crate) const GRAD_LSE: usize = 3;
 
 /// One unit per row.
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -48,20 +57,22 @@ pub(crate) fn attention_delta<E: Float>(
             }
             delta += sum;
         }
+        let mut reached = f32::new(0.0);
         #[comptime]
         match grad_lse {
             ComptimeOption::Some(grad_lse) => {
-                delta -= select(lse[row] == sizes.neg_inf, f32::new(0.0), grad_lse[row]);
+                reached = select(lse[row] == sizes.neg_inf, reached, grad_lse[row]);
             }
             ComptimeOption::None => {}
         }
-        stats[row * STATS] = lse[row];
-        stats[row * STATS + 1] = delta;
-        stats[row * STATS + 2] = f32::new(1.0);
+        stats[row * STATS + LSE] = lse[row];
+        stats[row * STATS + DELTA] = delta - reached;
+        stats[row * STATS + FACTOR] = f32::new(1.0);
+        stats[row * STATS + GRAD_LSE] = reached;
     }
 }
 
-/// The rows' `LSE` and `delta` as lanes.
+/// One of the rows' numbers as lanes.
 #[cube]
 pub(crate) fn lane_stats<N: Size>(
     stats: &[f32],

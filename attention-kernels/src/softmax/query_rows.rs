@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::{
     args::{Blueprint, Layouts, Sizes},
-    delta::lane_stats,
+    delta::{DELTA, LSE, lane_stats},
     rows::{OwnedRows, key_head},
 };
 use crate::tile::{Stream, block_products};
@@ -15,7 +15,7 @@ pub(crate) struct QueryRows<N: Size> {
     queries: Array<Vector<f32, N>>,
     grads: Array<Vector<f32, N>>,
     pub lse: Array<Vector<f32, N>>,
-    delta: Array<Vector<f32, N>>,
+    pub delta: Array<Vector<f32, N>>,
     pub keys: Stream,
     values: Stream,
     /// The head's first row among the rows of all heads.
@@ -49,8 +49,8 @@ impl<N: Size> QueryRows<N> {
         QueryRows::<N> {
             queries,
             grads,
-            lse: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 0usize, tile.groups),
-            delta: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, 1usize, tile.groups),
+            lse: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, LSE, tile.groups),
+            delta: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, DELTA, tile.groups),
             keys: Stream::of(&layouts.key, own.batch, kv_head, last),
             values: Stream::of(&layouts.value, own.batch, kv_head, last),
             first,
