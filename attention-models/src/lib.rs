@@ -8,3 +8,8 @@ pub mod device;
 pub mod models;
 pub mod nn;
 pub mod ops;
+
+/// The examples of the README, which have to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
