@@ -144,7 +144,7 @@ mod tests {
         let input = |values| unsafe {
             BufferArg::from_raw_parts(client.create_from_slice(f32::as_bytes(values)), length)
         };
-        let outputs = [0, 1].map(|_| client.empty(a.len() * size_of::<f32>()));
+        let outputs = [0, 1].map(|_| client.empty(size_of_val(a)));
         // SAFETY: the loop runs over the length that all four buffers have.
         unsafe {
             exponentials::launch_unchecked(
