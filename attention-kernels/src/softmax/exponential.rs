@@ -1,8 +1,8 @@
 //! The exponential of a difference and the hyperbolic tangent.
 //!
 //! Those of the CPU runtime and of software rasterizers are good to a unit and a half in the last
-//! place or worse, and lose what the subtraction before them rounds off. These are good to less
-//! than one and keep it, in as many operations.
+//! place or worse, and lose what the subtraction before them rounds off. This exponential is good to
+//! less than one where `b` is the larger in magnitude, this tangent to less than two.
 
 use cubecl::prelude::*;
 
