@@ -7,6 +7,7 @@ use std::{
 };
 
 use image::{Rgb, RgbImage};
+use safetensors::{Dtype, SafeTensors};
 use tempfile::tempdir;
 
 use crate::support::golden;
@@ -119,9 +120,7 @@ fn verify_fails_on_a_golden_with_another_answer() {
     let copy = folder.path().join("mechanisms/softcap");
     fs::create_dir_all(&copy).expect("the folder can be written");
     let mut bytes = fs::read(golden("mechanisms/softcap/io.safetensors")).expect("a golden");
-    // The last tensor of the file is an output of the last case.
-    let end = bytes.len() - 8;
-    bytes[end..].copy_from_slice(&1e3f64.to_le_bytes());
+    overwrite_last_value(&mut bytes, "out.c2.dv64", 1e3);
     fs::write(copy.join("io.safetensors"), bytes).expect("the folder can be written");
     let goldens = path(folder.path());
     let output = attention(&[
@@ -134,8 +133,19 @@ fn verify_fails_on_a_golden_with_another_answer() {
         goldens,
     ]);
     let text = stdout(&output);
-    assert!(text.contains("FAIL"), "{text}");
+    let failed: Vec<_> = text.lines().filter(|line| line.contains("FAIL")).collect();
+    assert_eq!(failed.len(), 1, "{text}");
+    assert!(failed[0].contains("softcap/c2") && failed[0].contains("dv"));
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// In a tensor of 64-bit numbers of a safetensors file.
+fn overwrite_last_value(file: &mut [u8], tensor: &str, value: f64) {
+    let parsed = SafeTensors::deserialize(file).expect("a safetensors file");
+    let data = parsed.tensor(tensor).expect("the file has the tensor");
+    assert_eq!(data.dtype(), Dtype::F64);
+    let end = data.data().as_ptr_range().end as usize - file.as_ptr() as usize;
+    file[end - 8..end].copy_from_slice(&value.to_le_bytes());
 }
 
 #[test]

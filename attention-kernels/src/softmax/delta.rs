@@ -12,7 +12,7 @@
 use cubecl::prelude::*;
 
 use super::args::{Layout, Sizes};
-use crate::tile::CHAIN;
+use crate::tile::DIM_CHAIN;
 
 /// Numbers per row.
 pub(crate) const STATS: usize = 4;
@@ -46,9 +46,9 @@ pub(crate) fn attention_delta<E: Float>(
         let mut delta = f32::new(0.0);
         // The same chains of roundings as in the products `dO V^T`, so that the two cancel where a
         // row attends to a single key.
-        for chain in 0..value_dim.div_ceil(CHAIN) {
+        for chain in 0..value_dim.div_ceil(DIM_CHAIN) {
             let mut sum = f32::new(0.0);
-            for e in chain * CHAIN..min(chain * CHAIN + CHAIN, value_dim) {
+            for e in chain * DIM_CHAIN..min(chain * DIM_CHAIN + DIM_CHAIN, value_dim) {
                 sum = fma(
                     f32::cast_from(grad_out[at_grad + e * grad_layout.dim]),
                     f32::cast_from(out[at_out + e * out_layout.dim]),

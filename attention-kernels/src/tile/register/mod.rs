@@ -18,9 +18,13 @@ pub(crate) use rows::{load_rows, store_rows};
 pub(crate) use scores::block_products;
 pub(crate) use sums::accumulate;
 
-/// Sums run over this many terms before they join the total: an error grows with the root of the
-/// length of its chain of roundings. A multiple of every load's width.
-pub(crate) const CHAIN: usize = 16;
+/// Products along a row are summed over this many dimensions before they join the total: an error
+/// grows with the root of the length of its chain of roundings, and that of a score, which may be
+/// in the hundreds, counts as it is in its exponential. A multiple of every load's width.
+pub(crate) const DIM_CHAIN: usize = 8;
+
+/// The same along the tokens, whose weights are at most 1.
+const TOKEN_CHAIN: usize = 16;
 
 /// How many rows and tokens one step multiplies. Chosen by `plan.rs`, compiled into the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{CHAIN, RowTile, Stream};
+use super::{DIM_CHAIN, RowTile, Stream};
 
 /// `scores[(slot + t) * groups + g] = factor * rows[., g] . source[token + t]` for one register tile.
 #[cube]
@@ -20,7 +20,7 @@ fn products<E: Float, N: Size, W: Size>(
     let width = W::value();
     let groups = comptime!(tile.groups);
     let count = comptime!(tile.tokens);
-    let per_chain = comptime!(CHAIN / width);
+    let per_chain = comptime!(DIM_CHAIN / width);
     let chunks = comptime!(dim / width);
     let chains = comptime!(chunks / per_chain);
     let mut offsets = Array::<usize>::new(count);

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{CHAIN, RowTile, Stream, filled};
+use super::{RowTile, Stream, TOKEN_CHAIN, filled};
 
 /// `sums[., g] = sums[., g] * decay[g] + sum over t < count of weights[t, g] * source[token + t]`.
 ///
@@ -99,9 +99,9 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
             }
         }
     } else {
-        for chain in 0..count.div_ceil(CHAIN) {
+        for chain in 0..count.div_ceil(TOKEN_CHAIN) {
             let mut part = filled::<N>(0.0f32, comptime!(dims * groups), true);
-            for t in chain * CHAIN..min(chain * CHAIN + CHAIN, count) {
+            for t in chain * TOKEN_CHAIN..min(chain * TOKEN_CHAIN + TOKEN_CHAIN, count) {
                 let offset = start + (token + t) * stream.token_stride;
                 accumulate_token::<E, N, W>(
                     &mut part, weights, source, offset, stream, t, dims, groups,
