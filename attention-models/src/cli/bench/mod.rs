@@ -6,7 +6,7 @@ pub mod workload;
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -25,22 +25,34 @@ pub struct BenchArgs {
     /// Also write the numbers to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Only shapes whose name contains this, such as `N1024 f32 causal`
+    #[arg(long, value_name = "S")]
+    filter: Option<String>,
     /// Leave out the longest sequence, and measure for a shorter time
     #[arg(long)]
     quick: bool,
 }
 
-/// Measures every shape and prints the table.
+/// Measures every shape, says what each gave, and prints the table.
 ///
 /// # Errors
-/// A device that is not there, or a file that cannot be written.
+/// A device that is not there, a filter that leaves nothing, or a file that cannot be written.
 pub fn run(args: &BenchArgs) -> Result<()> {
     let kind = device::by_name(&args.device)?;
     kind.open()?;
+    let wanted = |shape: &Shape| {
+        let name = shape.to_string();
+        args.filter.as_ref().is_none_or(|part| name.contains(part))
+    };
     let shapes: Vec<_> = shapes(args.quick)
         .into_iter()
-        .filter(|shape| shape.runs_on(kind))
+        .filter(|shape| wanted(shape) && shape.runs_on(kind))
         .collect();
+    ensure!(
+        !shapes.is_empty(),
+        "no shape that {kind} can run has `{}` in its name",
+        args.filter.as_deref().unwrap_or_default()
+    );
     let time = Duration::from_secs(if args.quick { 1 } else { 3 });
 
     let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
@@ -48,8 +60,10 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let mut lines = Vec::new();
     for shape in shapes {
         bar.set_message(shape.to_string());
-        lines.push(measure_shape(shape, kind, time)?);
+        let line = measure_shape(shape, kind, time)?;
+        bar.suspend(|| eprintln!("{line}"));
         bar.inc(1);
+        lines.push(line);
     }
     bar.finish_and_clear();
     print(kind, &lines)?;

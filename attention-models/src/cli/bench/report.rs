@@ -1,6 +1,6 @@
 //! The numbers as a table and as JSON.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -32,6 +32,22 @@ impl Line {
     }
 }
 
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {:.2} ms, {:.2} x Burn's",
+            self.shape,
+            milliseconds(self.timings.ours),
+            self.faster_than(self.timings.burn)
+        )
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 /// Prints the table.
 pub fn print(kind: DeviceKind, lines: &[Line]) -> Result<()> {
     let mut table = Table::new([
@@ -47,7 +63,7 @@ pub fn print(kind: DeviceKind, lines: &[Line]) -> Result<()> {
     for line in lines {
         table.push([
             line.shape.to_string(),
-            format!("{:.2}", line.timings.ours.as_secs_f64() * 1e3),
+            format!("{:.2}", milliseconds(line.timings.ours)),
             format!("{:.2}", line.faster_than(line.timings.burn)),
             format!("{:.2}", line.faster_than(line.timings.flex)),
             format!("{:.1}", line.rate() / 1e9),
