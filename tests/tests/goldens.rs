@@ -11,7 +11,7 @@ use crate::support::{devices, golden};
 fn passed(name: &str, kind: DeviceKind) -> usize {
     let device = kind.open().expect("the device was found");
     let mut report = Report::default();
-    Golden::new(&golden(name)).check(&device, &mut report);
+    Golden::new(&golden(name)).check(&device, &mut report, |_| {});
     assert_eq!(report.failed() + report.skipped(), 0, "{kind}\n{report}");
     report.passed()
 }
@@ -90,7 +90,11 @@ fn a_pretrained_dinov2_computes_what_transformers_computes_at_both_sizes() {
         }
         let device = kind.open().expect("the device was found");
         let mut report = Report::default();
-        Golden::new(&golden("pretrained/dinov2_s14.safetensors")).check(&device, &mut report);
+        Golden::new(&golden("pretrained/dinov2_s14.safetensors")).check(
+            &device,
+            &mut report,
+            |_| {},
+        );
         assert_eq!(report.failed(), 0, "{kind}\n{report}");
         if report.skipped() > 0 {
             let required = std::env::var_os("ATTENTION_REQUIRE_WEIGHTS").is_some();

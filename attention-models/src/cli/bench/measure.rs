@@ -25,9 +25,10 @@ pub struct Timings {
     pub flex: Duration,
 }
 
-/// The time to the first result, compilation included, and the bytes that the device's pools hold
+/// The time to the first result, compilation of attention's kernels included, and the bytes that the device's pools hold
 /// afterwards.
 pub fn first_run(workload: &Workload, client: &Client) -> Result<(Duration, u64)> {
+    workload.warm_up_loss();
     client
         .memory_cleanup()
         .map_err(|error| anyhow::anyhow!("{error}"))?;

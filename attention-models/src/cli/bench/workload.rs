@@ -150,6 +150,15 @@ impl Workload {
         }
     }
 
+    /// Runs all but the attention once, so that what Burn compiles and tunes for the sum and its
+    /// gradient is not taken for attention's.
+    pub fn warm_up_loss(&self) {
+        if self.shape.backward {
+            let _gradients = self.tensors[0].clone().sum().backward();
+        }
+        self.wait();
+    }
+
     /// Runs once and waits for the device.
     pub fn run(&self) {
         let [query, key, value] = self.tensors.clone();

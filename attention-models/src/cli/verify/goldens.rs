@@ -9,7 +9,11 @@ use anyhow::{Context, Result};
 use attention_core::DType;
 use burn::tensor::Device;
 
-use super::{Report, case::check_all, mha, operations};
+use super::{
+    Report,
+    case::{Case, check_all},
+    mha, operations,
+};
 use crate::cli::{
     model_cache,
     verify_models::{check_model_golden, check_pretrained_golden},
@@ -76,14 +80,16 @@ impl Golden {
         }
     }
 
-    /// Checks everything in the golden on `device`, or says why it is skipped.
-    pub fn check(&self, device: &Device, report: &mut Report) {
+    /// Checks everything in the golden on `device`, or says why it is skipped. `step` hears of each
+    /// case before it runs.
+    pub fn check(&self, device: &Device, report: &mut Report, step: impl Fn(&str)) {
+        step(&self.name);
         let (family, model) = self.name.split_once('/').unwrap_or(("", &self.name));
         if family == "pretrained" {
             return self.check_pretrained(model, device, report);
         }
         if let Some(read) = operations::reader(model) {
-            return self.check_operation(read, device, report);
+            return self.check_operation(read, device, report, step);
         }
         match model {
             "op_mha" => report.add(&self.name, mha::check(&self.path, device)),
@@ -97,12 +103,19 @@ impl Golden {
         }
     }
 
-    fn check_operation(&self, read: operations::Reader, device: &Device, report: &mut Report) {
+    fn check_operation(
+        &self,
+        read: operations::Reader,
+        device: &Device,
+        report: &mut Report,
+        step: impl Fn(&str),
+    ) {
+        let name = |case: &Case| format!("{}/{}", self.name, case.name);
         match operations::cases(&self.path, read) {
             Ok(cases) => {
-                let outcomes = check_all(&cases, DType::F32, device, |_| {});
+                let outcomes = check_all(&cases, DType::F32, device, |case| step(&name(case)));
                 for (case, rows) in cases.iter().zip(outcomes) {
-                    report.add(&format!("{}/{}", self.name, case.name), rows);
+                    report.add(&name(case), rows);
                 }
             }
             Err(error) => report.add(&self.name, Err(error)),

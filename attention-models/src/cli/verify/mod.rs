@@ -58,10 +58,18 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let cases: Vec<_> = entries.map(|entry| Case::of(&entry)).collect();
     let mut report = Report::default();
     verify_catalog(&cases, kind, &device, &mut report)?;
-    for golden in goldens.iter().filter(|golden| wanted(&golden.name)) {
-        eprintln!("{}", golden.name);
-        golden.check(&device, &mut report);
+    let goldens: Vec<_> = goldens
+        .iter()
+        .filter(|golden| wanted(&golden.name))
+        .collect();
+    let bar = progress(goldens.len())?;
+    for golden in goldens {
+        golden.check(&device, &mut report, |step| {
+            bar.set_message(step.to_string());
+        });
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     print!("{report}");
     Ok(report.exit_code())
 }
@@ -77,8 +85,7 @@ fn verify_catalog(
         .into_iter()
         .filter(|&dtype| device.supports_dtype(burn_dtype(dtype)))
         .collect();
-    let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
-    let bar = ProgressBar::new((cases.len() * dtypes.len()) as u64).with_style(style);
+    let bar = progress(cases.len() * dtypes.len())?;
     for dtype in dtypes {
         let step = |case: &Case| {
             bar.set_message(case.name.clone());
@@ -91,4 +98,9 @@ fn verify_catalog(
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+fn progress(length: usize) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
+    Ok(ProgressBar::new(length as u64).with_style(style))
 }
