@@ -23,6 +23,8 @@ pub(crate) fn attention_backward_bias<
     N: Size,
     W: Size,
     WV: Size,
+    R: Size,
+    RV: Size,
 >(
     query: &[Vector<E, W>],
     key: &[Vector<E, W>],
@@ -77,7 +79,7 @@ pub(crate) fn attention_backward_bias<
                             &sizes,
                             blueprint,
                         );
-                        let rows = QueryRows::<N>::load::<E, W, WV>(
+                        let rows = QueryRows::<N, R, RV>::load::<E, W, WV>(
                             &own, query, grad_out, stats, &layouts, &sizes, blueprint,
                         );
                         let factor = lane_stats::<N>(

@@ -17,7 +17,15 @@ use super::{
 use crate::tile::{RowTile, Stream, accumulate, block_products, filled, store_rows};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
+pub(crate) fn attention_backward_key<
+    E: Float,
+    M: Numeric,
+    N: Size,
+    W: Size,
+    WV: Size,
+    R: Size,
+    RV: Size,
+>(
     query: &[Vector<E, W>],
     key: &[Vector<E, W>],
     value: ComptimeOption<Box<[Vector<E, WV>]>>,
@@ -42,10 +50,13 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
         let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
+        let head_width = W::value();
+        let value_width = WV::value();
 
-        let keys = own.load::<E, N, W>(key, &layouts.key, sizes.seq_kv, blueprint.head_dim, config);
-        let values: ComptimeOption<Array<Vector<f32, N>>> = value.map(|value| {
-            own.load::<E, N, WV>(
+        let keys =
+            own.load::<E, N, R, W>(key, &layouts.key, sizes.seq_kv, blueprint.head_dim, config);
+        let values: ComptimeOption<Array<Vector<f32, RV>>> = value.map(|value| {
+            own.load::<E, N, RV, WV>(
                 &value,
                 &layouts.value,
                 sizes.seq_kv,
@@ -54,17 +65,17 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
             )
         });
         let key_sums = comptime!(if wanted.key {
-            blueprint.head_dim * groups
+            blueprint.head_dim / head_width * groups
         } else {
             1
         });
         let value_sums = comptime!(if wanted.value {
-            blueprint.value_dim * groups
+            blueprint.value_dim / value_width * groups
         } else {
             1
         });
-        let mut key_grads = filled::<N>(0.0f32, key_sums, config.unroll);
-        let mut value_grads = filled::<N>(0.0f32, value_sums, config.unroll);
+        let mut key_grads = filled::<R>(0.0f32, key_sums, config.unroll);
+        let mut value_grads = filled::<RV>(0.0f32, value_sums, config.unroll);
         let factors = filled::<N>(1.0f32, groups, true);
         let mut weights = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
@@ -80,7 +91,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
             for index in 0..blocks {
                 let token = start + index * comptime!(config.block);
                 let count = min(sizes.seq_q - token, comptime!(config.block).runtime());
-                block_products::<E, N, W>(
+                block_products::<E, N, R, W>(
                     &keys,
                     query,
                     &queries,
@@ -93,7 +104,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                 #[comptime]
                 match &values {
                     ComptimeOption::Some(values) => {
-                        block_products::<E, N, WV>(
+                        block_products::<E, N, RV, WV>(
                             values,
                             grad_out,
                             &grads,
@@ -122,7 +133,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                     }
                 }
                 if comptime!(wanted.value) {
-                    accumulate::<E, N, WV>(
+                    accumulate::<E, N, RV, WV>(
                         &mut value_grads,
                         &factors,
                         false,
@@ -136,7 +147,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                     );
                 }
                 if comptime!(wanted.key) {
-                    accumulate::<E, N, W>(
+                    accumulate::<E, N, R, W>(
                         &mut key_grads,
                         &factors,
                         false,
@@ -155,7 +166,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
         let first = (own.batch * kv_heads + own.head) * sizes.seq_kv;
         #[comptime]
         match grad_value {
-            ComptimeOption::Some(mut target) => store_rows::<E, N, WV>(
+            ComptimeOption::Some(mut target) => store_rows::<E, N, RV, WV>(
                 &mut value_grads,
                 &factors,
                 &mut target,
@@ -175,7 +186,7 @@ pub(crate) fn attention_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV:
                 for g in 0..groups {
                     scales[g] = Vector::new(sizes.scale);
                 }
-                store_rows::<E, N, W>(
+                store_rows::<E, N, R, W>(
                     &mut key_grads,
                     &scales,
                     &mut target,

@@ -17,7 +17,15 @@ use super::{
 use crate::tile::{accumulate, filled, store_rows};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
+pub(crate) fn attention_backward_query<
+    E: Float,
+    M: Numeric,
+    N: Size,
+    W: Size,
+    WV: Size,
+    R: Size,
+    RV: Size,
+>(
     query: &[Vector<E, W>],
     key: &[Vector<E, W>],
     value: &[Vector<E, WV>],
@@ -39,14 +47,15 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
         let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
+        let head_width = W::value();
         let width = N::value();
-        let rows = QueryRows::<N>::load::<E, W, WV>(
+        let rows = QueryRows::<N, R, RV>::load::<E, W, WV>(
             &own, query, grad_out, &stats, &layouts, &sizes, blueprint,
         );
 
-        let mut sums = filled::<N>(
+        let mut sums = filled::<R>(
             0.0f32,
-            comptime!(blueprint.head_dim * groups),
+            comptime!(blueprint.head_dim / head_width * groups),
             config.unroll,
         );
         let factors = filled::<N>(1.0f32, groups, true);
@@ -79,7 +88,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                     excess[g] += slopes[slot];
                 }
             }
-            accumulate::<E, N, W>(
+            accumulate::<E, N, R, W>(
                 &mut sums,
                 &factors,
                 false,
@@ -114,7 +123,7 @@ pub(crate) fn attention_backward_query<E: Float, M: Numeric, N: Size, W: Size, W
                 }
             }
         }
-        store_rows::<E, N, W>(
+        store_rows::<E, N, R, W>(
             &mut sums,
             &scales,
             grad_query,

@@ -12,7 +12,7 @@
 use cubecl::prelude::*;
 
 use super::args::{Layout, Sizes};
-use crate::tile::DIM_CHAIN;
+use crate::tile::CHUNK_CHAIN;
 
 /// Numbers per row.
 pub(crate) const STATS: usize = 4;
@@ -22,7 +22,7 @@ pub(crate) const DELTA: usize = 1;
 pub(crate) const FACTOR: usize = 2;
 pub(crate) const GRAD_LSE: usize = 3;
 
-/// One unit per row.
+/// One unit per row. `width` is that of the loads of `dO V^T`.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_delta<E: Float>(
     out: &[E],
@@ -34,6 +34,7 @@ pub(crate) fn attention_delta<E: Float>(
     grad_layout: Layout,
     sizes: Sizes,
     value_dim: usize,
+    #[comptime] width: usize,
     #[define(E)] _dtype: ElemType,
 ) {
     let row = ABSOLUTE_POS;
@@ -43,19 +44,32 @@ pub(crate) fn attention_delta<E: Float>(
         let (batch, head) = (pair / sizes.heads, pair % sizes.heads);
         let at_out = batch * out_layout.batch + head * out_layout.head + query * out_layout.seq;
         let at_grad = batch * grad_layout.batch + head * grad_layout.head + query * grad_layout.seq;
+        let chunks = value_dim / width;
         let mut delta = f32::new(0.0);
         // The same chains of roundings as in the products `dO V^T`, so that the two cancel where a
         // row attends to a single key.
-        for chain in 0..value_dim.div_ceil(DIM_CHAIN) {
-            let mut sum = f32::new(0.0);
-            for e in chain * DIM_CHAIN..min(chain * DIM_CHAIN + DIM_CHAIN, value_dim) {
-                sum = fma(
-                    f32::cast_from(grad_out[at_grad + e * grad_layout.dim]),
-                    f32::cast_from(out[at_out + e * out_layout.dim]),
-                    sum,
-                );
+        for chain in 0..chunks.div_ceil(CHUNK_CHAIN) {
+            let mut sums = Array::<f32>::new(width);
+            #[unroll]
+            for i in 0..width {
+                sums[i] = f32::new(0.0);
             }
-            delta += sum;
+            for chunk in chain * CHUNK_CHAIN..min(chain * CHUNK_CHAIN + CHUNK_CHAIN, chunks) {
+                #[unroll]
+                for i in 0..width {
+                    let e = chunk * width + i;
+                    sums[i] = fma(
+                        f32::cast_from(grad_out[at_grad + e * grad_layout.dim]),
+                        f32::cast_from(out[at_out + e * out_layout.dim]),
+                        sums[i],
+                    );
+                }
+            }
+            #[unroll]
+            for i in 1..width {
+                sums[0] = sums[0] + sums[i];
+            }
+            delta += sums[0];
         }
         let mut reached = f32::new(0.0);
         #[comptime]

@@ -13,7 +13,15 @@ use crate::tile::{Stream, accumulate, block_products, filled, packed, store_rows
 
 /// Online softmax over key blocks (<https://arxiv.org/abs/1805.02867>).
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size>(
+pub(crate) fn attention_forward<
+    E: Float,
+    M: Numeric,
+    N: Size,
+    W: Size,
+    WV: Size,
+    R: Size,
+    RV: Size,
+>(
     query: &[Vector<E, W>],
     key: &[Vector<E, W>],
     value: &[Vector<E, WV>],
@@ -38,8 +46,9 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
         let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
+        let value_width = WV::value();
 
-        let rows = own.load::<E, N, W>(
+        let rows = own.load::<E, N, R, W>(
             query,
             &query_layout,
             sizes.seq_q,
@@ -51,9 +60,9 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
         let keys = Stream::of(&key_layout, own.batch, kv_head, last);
         let values = Stream::of(&value_layout, own.batch, kv_head, last);
 
-        let mut sums = filled::<N>(
+        let mut sums = filled::<RV>(
             0.0f32,
-            comptime!(blueprint.value_dim * groups),
+            comptime!(blueprint.value_dim / value_width * groups),
             config.unroll,
         );
         let mut highest = filled::<N>(HIDDEN, groups, true);
@@ -64,7 +73,7 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
         let blocks = walk.end.div_ceil(comptime!(config.block));
         for index in 0..blocks {
             let token = index * comptime!(config.block);
-            block_products::<E, N, W>(
+            block_products::<E, N, R, W>(
                 &rows,
                 key,
                 &keys,
@@ -77,7 +86,7 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
             walk.cap(&mut scores, sizes.softcap, blueprint);
             walk.hide(&mut scores, token, &sizes, blueprint);
             soften::<N>(&mut scores, &mut highest, &mut total, &mut decay, blueprint);
-            accumulate::<E, N, WV>(
+            accumulate::<E, N, RV, WV>(
                 &mut sums,
                 &decay,
                 true,
@@ -91,7 +100,7 @@ pub(crate) fn attention_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size
             );
         }
 
-        finish::<E, N, WV>(sums, highest, total, &own, out, lse, &sizes, blueprint);
+        finish::<E, N, RV, WV>(sums, highest, total, &own, out, lse, &sizes, blueprint);
     }
 }
 
@@ -135,8 +144,8 @@ fn soften<N: Size>(
 
 /// Divides by the sum and writes output and log-sum-exp of the rows that exist.
 #[cube]
-fn finish<E: Float, N: Size, WV: Size>(
-    mut sums: Array<Vector<f32, N>>,
+fn finish<E: Float, N: Size, RV: Size, WV: Size>(
+    mut sums: Array<Vector<f32, RV>>,
     highest: Array<Vector<f32, N>>,
     total: Array<Vector<f32, N>>,
     own: &OwnedRows,
@@ -165,7 +174,7 @@ fn finish<E: Float, N: Size, WV: Size>(
             }
         }
     }
-    store_rows::<E, N, WV>(
+    store_rows::<E, N, RV, WV>(
         &mut sums,
         &factors,
         out,

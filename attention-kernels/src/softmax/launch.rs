@@ -63,6 +63,8 @@ fn launch_forward(
             plan.lanes,
             widths.head,
             widths.value,
+            plan.lanes * widths.head,
+            plan.lanes * widths.value,
             bind(&inputs.query, widths.head),
             bind(key, widths.head),
             bind(value, widths.value),

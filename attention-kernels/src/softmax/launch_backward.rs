@@ -58,7 +58,9 @@ pub fn backward(
 fn launch_delta(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) {
     let problem = setup.problem;
     let rows = problem.batch * problem.heads * problem.seq_q;
-    let units = setup.plan(Walk::Backward).units;
+    let plan = setup.plan(Walk::Backward);
+    let widths = setup.widths(&plan, &inputs.forward, &[&inputs.grad_out]);
+    let units = plan.units;
     // SAFETY: each unit reads one row of tensors whose shapes have been checked.
     unsafe {
         attention_delta::launch_unchecked(
@@ -75,6 +77,7 @@ fn launch_delta(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) {
             layout(&inputs.grad_out, 1),
             setup.sizes(),
             problem.value_dim,
+            widths.value,
             inputs.out.elem,
         );
     }
@@ -103,6 +106,8 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
             plan.lanes,
             widths.head,
             widths.value,
+            plan.lanes * widths.head,
+            plan.lanes * widths.value,
             bind(&forward.query, widths.head),
             bind(key, widths.head),
             bind(value, widths.value),
@@ -176,6 +181,8 @@ fn launch_key_walk(
             plan.lanes,
             widths.head,
             widths.value,
+            plan.lanes * widths.head,
+            plan.lanes * widths.value,
             bind(query, widths.head),
             bind(&forward.key, widths.head),
             wanted
@@ -248,6 +255,8 @@ fn launch_bias(setup: &Setup, inputs: &BackwardInputs, bias: &TensorRef, stats: 
             plan.lanes,
             widths.head,
             widths.value,
+            plan.lanes * widths.head,
+            plan.lanes * widths.value,
             bind(&forward.query, widths.head),
             bind(&forward.key, widths.head),
             bind(&forward.value, widths.value),

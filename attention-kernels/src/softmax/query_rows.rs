@@ -11,9 +11,9 @@ use crate::tile::{Stream, block_products};
 
 /// Rows of `Q` and `dO`, their statistics, and where the keys and values lie that they meet.
 #[derive(CubeType)]
-pub(crate) struct QueryRows<N: Size> {
-    queries: Array<Vector<f32, N>>,
-    grads: Array<Vector<f32, N>>,
+pub(crate) struct QueryRows<N: Size, R: Size, RV: Size> {
+    queries: Array<Vector<f32, R>>,
+    grads: Array<Vector<f32, RV>>,
     pub lse: Array<Vector<f32, N>>,
     pub delta: Array<Vector<f32, N>>,
     pub keys: Stream,
@@ -23,7 +23,7 @@ pub(crate) struct QueryRows<N: Size> {
 }
 
 #[cube]
-impl<N: Size> QueryRows<N> {
+impl<N: Size, R: Size, RV: Size> QueryRows<N, R, RV> {
     pub fn load<E: Float, W: Size, WV: Size>(
         own: &OwnedRows,
         query: &[Vector<E, W>],
@@ -32,11 +32,11 @@ impl<N: Size> QueryRows<N> {
         layouts: &Layouts,
         sizes: &Sizes,
         #[comptime] blueprint: Blueprint,
-    ) -> QueryRows<N> {
+    ) -> QueryRows<N, R, RV> {
         let tile = comptime!(blueprint.tile);
         let queries =
-            own.load::<E, N, W>(query, &layouts.query, sizes.seq_q, blueprint.head_dim, tile);
-        let grads = own.load::<E, N, WV>(
+            own.load::<E, N, R, W>(query, &layouts.query, sizes.seq_q, blueprint.head_dim, tile);
+        let grads = own.load::<E, N, RV, WV>(
             grad_out,
             &layouts.grad_out,
             sizes.seq_q,
@@ -46,7 +46,7 @@ impl<N: Size> QueryRows<N> {
         let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
         let kv_head = key_head(own.head, blueprint);
         let last = sizes.seq_kv - 1;
-        QueryRows::<N> {
+        QueryRows::<N, R, RV> {
             queries,
             grads,
             lse: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, LSE, tile.groups),
@@ -70,7 +70,7 @@ impl<N: Size> QueryRows<N> {
     ) {
         let tile = comptime!(blueprint.tile);
         let groups = comptime!(tile.groups);
-        block_products::<E, N, W>(
+        block_products::<E, N, R, W>(
             &self.queries,
             key,
             &self.keys,
@@ -80,7 +80,7 @@ impl<N: Size> QueryRows<N> {
             blueprint.head_dim,
             tile,
         );
-        block_products::<E, N, WV>(
+        block_products::<E, N, RV, WV>(
             &self.grads,
             value,
             &self.values,

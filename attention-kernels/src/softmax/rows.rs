@@ -22,15 +22,15 @@ pub(crate) struct OwnedRows {
 #[cube]
 impl OwnedRows {
     /// The rows in registers.
-    pub fn load<E: Float, N: Size, W: Size>(
+    pub fn load<E: Float, N: Size, R: Size, W: Size>(
         &self,
         source: &[Vector<E, W>],
         layout: &Layout,
         length: usize,
         #[comptime] dim: usize,
         #[comptime] tile: RowTile,
-    ) -> Array<Vector<f32, N>> {
-        load_rows::<E, N, W>(
+    ) -> Array<Vector<f32, R>> {
+        load_rows::<E, N, R, W>(
             source, layout, self.batch, self.head, &self.rows, length, dim, tile,
         )
     }

@@ -3,6 +3,6 @@
 mod register;
 
 pub(crate) use register::{
-    DIM_CHAIN, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled,
+    CHUNK_CHAIN, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled,
     load_rows, packed, store_rows,
 };

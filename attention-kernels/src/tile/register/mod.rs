@@ -6,7 +6,9 @@
 //! key, a value) has the same address for every lane, so that it is one broadcast load. Reductions
 //! along a row are then plain arithmetic between registers: no shuffle, no barrier.
 //!
-//! `rows[e * groups + g]` is dimension `e` of the lanes' rows in group `g`.
+//! `rows[chunk * groups + g]` is a row vector: a chunk of `W` dimensions of the row of group `g`
+//! where a lane is a unit, and one dimension of `N` rows where the lanes are a vector register's.
+//! Either `N` or `W` is 1, and `R` is their product.
 
 use cubecl::prelude::*;
 
@@ -18,10 +20,10 @@ pub(crate) use rows::{load_rows, store_rows};
 pub(crate) use scores::block_products;
 pub(crate) use sums::accumulate;
 
-/// Products along a row are summed over this many dimensions before they join the total: an error
+/// Products along a row are summed over this many chunks before they join the total: an error
 /// grows with the root of the length of its chain of roundings, and that of a score, which may be
-/// in the hundreds, counts as it is in its exponential. A multiple of every load's width.
-pub(crate) const DIM_CHAIN: usize = 8;
+/// in the hundreds, counts as it is in its exponential.
+pub(crate) const CHUNK_CHAIN: usize = 8;
 
 /// The same along the tokens, whose weights are at most 1.
 const TOKEN_CHAIN: usize = 16;
@@ -65,6 +67,45 @@ pub(crate) fn packed(layout: &Layout, #[comptime] packed: bool) -> Layout {
         head: layout.head,
         seq: layout.seq,
         dim,
+    }
+}
+
+/// What the stream has for all lanes alike, beside a row vector.
+#[cube]
+fn beside_row<E: Float, N: Size, R: Size, W: Size>(loaded: Vector<E, W>) -> Vector<f32, R> {
+    let lanes = N::value();
+    if comptime!(lanes == 1) {
+        Vector::cast_from(loaded)
+    } else {
+        Vector::new(f32::cast_from(loaded.extract(0usize)))
+    }
+}
+
+/// A number per lane, beside a row vector.
+#[cube]
+fn per_lane<N: Size, R: Size>(values: Vector<f32, N>) -> Vector<f32, R> {
+    let lanes = N::value();
+    if comptime!(lanes == 1) {
+        Vector::new(values.extract(0usize))
+    } else {
+        Vector::cast_from(values)
+    }
+}
+
+/// The sum over the dimensions of a row vector, per lane.
+#[cube]
+fn sum_per_lane<N: Size, R: Size>(sums: Vector<f32, R>) -> Vector<f32, N> {
+    let lanes = N::value();
+    if comptime!(lanes == 1) {
+        let width = R::value();
+        let mut sum = sums.extract(0usize);
+        #[unroll]
+        for i in 1..width {
+            sum += sums.extract(i);
+        }
+        Vector::new(sum)
+    } else {
+        Vector::cast_from(sums)
     }
 }
 

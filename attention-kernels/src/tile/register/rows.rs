@@ -2,13 +2,13 @@
 
 use cubecl::prelude::*;
 
-use super::{Layout, RowTile};
+use super::{Layout, RowTile, beside_row, per_lane};
 
 /// Writes `rows[., g] * factors[g]` to the row-major matrix that begins at row `first` of `target`.
 /// Rows from `length` on are not written.
 #[cube]
-pub(crate) fn store_rows<E: Float, N: Size, W: Size>(
-    rows: &mut Array<Vector<f32, N>>,
+pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
+    rows: &mut Array<Vector<f32, R>>,
     factors: &Array<Vector<f32, N>>,
     target: &mut [Vector<E, W>],
     positions: &Array<usize>,
@@ -24,8 +24,8 @@ pub(crate) fn store_rows<E: Float, N: Size, W: Size>(
     #[unroll]
     for g in 0..groups {
         #[unroll(tile.unroll)]
-        for i in 0..dim {
-            rows[i * groups + g] *= factors[g];
+        for chunk in 0..chunks {
+            rows[chunk * groups + g] *= per_lane::<N, R>(factors[g]);
         }
         #[unroll]
         for lane in 0..lanes {
@@ -33,13 +33,12 @@ pub(crate) fn store_rows<E: Float, N: Size, W: Size>(
             if position < length {
                 #[unroll(tile.unroll)]
                 for chunk in 0..chunks {
-                    let mut vector = Vector::<E, W>::empty();
-                    #[unroll]
-                    for i in 0..width {
-                        let values = rows[(chunk * width + i) * groups + g];
-                        vector.insert(i, E::cast_from(values.extract(lane)));
-                    }
-                    target[(first + position) * chunks + chunk] = vector;
+                    let row = rows[chunk * groups + g];
+                    target[(first + position) * chunks + chunk] = if comptime!(lanes == 1) {
+                        Vector::cast_from(row)
+                    } else {
+                        Vector::new(E::cast_from(row.extract(lane)))
+                    };
                 }
             }
         }
@@ -49,7 +48,7 @@ pub(crate) fn store_rows<E: Float, N: Size, W: Size>(
 /// Reads `dim` elements of each lane's row of one head into registers; lanes beyond the last of
 /// the `length` rows repeat it.
 #[cube]
-pub(crate) fn load_rows<E: Float, N: Size, W: Size>(
+pub(crate) fn load_rows<E: Float, N: Size, R: Size, W: Size>(
     source: &[Vector<E, W>],
     layout: &Layout,
     batch: usize,
@@ -58,53 +57,32 @@ pub(crate) fn load_rows<E: Float, N: Size, W: Size>(
     length: usize,
     #[comptime] dim: usize,
     #[comptime] tile: RowTile,
-) -> Array<Vector<f32, N>> {
+) -> Array<Vector<f32, R>> {
     let lanes = N::value();
-    let width = W::value();
     let groups = comptime!(tile.groups);
     let count = comptime!(groups * lanes);
+    let width = W::value();
+    let chunks = comptime!(dim / width);
     let origin = batch * layout.batch + head * layout.head;
     let mut offsets = Array::<usize>::new(count);
     #[unroll]
     for slot in 0..count {
         offsets[slot] = origin + min(positions[slot], length - 1) * layout.seq;
     }
-    let mut rows = Array::<Vector<f32, N>>::new(comptime!((dim * groups).max(1)));
+    let mut rows = Array::<Vector<f32, R>>::new(comptime!((chunks * groups).max(1)));
     #[unroll(tile.unroll)]
-    for chunk in 0..comptime!(dim / width) {
+    for chunk in 0..chunks {
         #[unroll]
         for g in 0..groups {
-            let mut values = Array::<Vector<f32, N>>::new(width);
+            let first = source[offsets[comptime!(g * lanes)] + chunk * layout.dim];
+            let mut row = beside_row::<E, N, R, W>(first);
             #[unroll]
-            for lane in 0..lanes {
+            for lane in 1..lanes {
                 let loaded = source[offsets[comptime!(g * lanes + lane)] + chunk * layout.dim];
-                #[unroll]
-                for i in 0..width {
-                    let value = f32::cast_from(loaded.extract(i));
-                    insert_lane::<N>(&mut values, i, lane, value);
-                }
+                row.insert(lane, f32::cast_from(loaded.extract(0usize)));
             }
-            #[unroll]
-            for i in 0..width {
-                rows[(chunk * width + i) * groups + g] = values[i];
-            }
+            rows[chunk * groups + g] = row;
         }
     }
     rows
-}
-
-#[cube]
-fn insert_lane<N: Size>(
-    values: &mut Array<Vector<f32, N>>,
-    #[comptime] index: usize,
-    #[comptime] lane: usize,
-    value: f32,
-) {
-    if comptime!(lane == 0) {
-        values[index] = Vector::new(value);
-    } else {
-        let mut vector = values[index];
-        vector.insert(lane, value);
-        values[index] = vector;
-    }
 }

@@ -2,12 +2,12 @@
 
 use cubecl::prelude::*;
 
-use super::{DIM_CHAIN, RowTile, Stream};
+use super::{CHUNK_CHAIN, RowTile, Stream, beside_row, sum_per_lane};
 
 /// `scores[(slot + t) * groups + g] = factor * rows[., g] . source[token + t]` for one register tile.
 #[cube]
-fn products<E: Float, N: Size, W: Size>(
-    rows: &Array<Vector<f32, N>>,
+fn products<E: Float, N: Size, R: Size, W: Size>(
+    rows: &Array<Vector<f32, R>>,
     source: &[Vector<E, W>],
     stream: &Stream,
     token: usize,
@@ -17,12 +17,11 @@ fn products<E: Float, N: Size, W: Size>(
     #[comptime] dim: usize,
     #[comptime] tile: RowTile,
 ) {
-    let width = W::value();
     let groups = comptime!(tile.groups);
     let count = comptime!(tile.tokens);
-    let per_chain = comptime!(DIM_CHAIN / width);
+    let width = W::value();
     let chunks = comptime!(dim / width);
-    let chains = comptime!(chunks / per_chain);
+    let chains = comptime!(chunks / CHUNK_CHAIN);
     let mut offsets = Array::<usize>::new(count);
     #[unroll]
     for t in 0..count {
@@ -34,22 +33,22 @@ fn products<E: Float, N: Size, W: Size>(
     }
     #[unroll(tile.unroll)]
     for chain in 0..chains {
-        add_chain::<E, N, W>(
+        add_chain::<E, N, R, W>(
             rows,
             source,
             stream,
             &offsets,
             scores,
             slot,
-            chain * per_chain,
-            per_chain,
+            chain * CHUNK_CHAIN,
+            CHUNK_CHAIN,
             tile,
         );
     }
-    let rest = comptime!(chunks - chains * per_chain);
+    let rest = comptime!(chunks - chains * CHUNK_CHAIN);
     if comptime!(rest > 0) {
-        let first = comptime!(chains * per_chain).runtime();
-        add_chain::<E, N, W>(
+        let first = comptime!(chains * CHUNK_CHAIN).runtime();
+        add_chain::<E, N, R, W>(
             rows, source, stream, &offsets, scores, slot, first, rest, tile,
         );
     }
@@ -64,8 +63,8 @@ fn products<E: Float, N: Size, W: Size>(
 
 /// Adds the products of `length` chunks from `first` on.
 #[cube]
-fn add_chain<E: Float, N: Size, W: Size>(
-    rows: &Array<Vector<f32, N>>,
+fn add_chain<E: Float, N: Size, R: Size, W: Size>(
+    rows: &Array<Vector<f32, R>>,
     source: &[Vector<E, W>],
     stream: &Stream,
     offsets: &Array<usize>,
@@ -75,10 +74,9 @@ fn add_chain<E: Float, N: Size, W: Size>(
     #[comptime] length: usize,
     #[comptime] tile: RowTile,
 ) {
-    let width = W::value();
     let groups = comptime!(tile.groups);
     let count = comptime!(tile.tokens);
-    let mut sums = Array::<Vector<f32, N>>::new(comptime!(count * groups));
+    let mut sums = Array::<Vector<f32, R>>::new(comptime!(count * groups));
     #[unroll]
     for index in 0..comptime!(count * groups) {
         sums[index] = Vector::new(0.0f32);
@@ -89,14 +87,11 @@ fn add_chain<E: Float, N: Size, W: Size>(
         #[unroll]
         for t in 0..count {
             let loaded = source[offsets[t] + chunk * stream.dim_stride];
+            let value = beside_row::<E, N, R, W>(loaded);
             #[unroll]
-            for i in 0..width {
-                let value = Vector::<f32, N>::new(f32::cast_from(loaded.extract(i)));
-                #[unroll]
-                for g in 0..groups {
-                    let row = rows[(chunk * width + i) * groups + g];
-                    sums[t * groups + g] = fma(row, value, sums[t * groups + g]);
-                }
+            for g in 0..groups {
+                let sum = sums[t * groups + g];
+                sums[t * groups + g] = fma(rows[chunk * groups + g], value, sum);
             }
         }
     }
@@ -104,7 +99,7 @@ fn add_chain<E: Float, N: Size, W: Size>(
     for t in 0..count {
         #[unroll]
         for g in 0..groups {
-            scores[(slot + t) * groups + g] += sums[t * groups + g];
+            scores[(slot + t) * groups + g] += sum_per_lane::<N, R>(sums[t * groups + g]);
         }
     }
 }
@@ -113,8 +108,8 @@ fn add_chain<E: Float, N: Size, W: Size>(
 ///
 /// The factor comes last, so that rows times tokens and tokens times rows round alike.
 #[cube]
-pub(crate) fn block_products<E: Float, N: Size, W: Size>(
-    rows: &Array<Vector<f32, N>>,
+pub(crate) fn block_products<E: Float, N: Size, R: Size, W: Size>(
+    rows: &Array<Vector<f32, R>>,
     source: &[Vector<E, W>],
     stream: &Stream,
     token: usize,
@@ -126,7 +121,7 @@ pub(crate) fn block_products<E: Float, N: Size, W: Size>(
     #[unroll(tile.unroll)]
     for step in 0..comptime!(tile.block / tile.tokens) {
         let slot = step * comptime!(tile.tokens);
-        products::<E, N, W>(
+        products::<E, N, R, W>(
             rows,
             source,
             stream,

@@ -2,14 +2,14 @@
 
 use cubecl::prelude::*;
 
-use super::{RowTile, Stream, TOKEN_CHAIN, filled};
+use super::{RowTile, Stream, TOKEN_CHAIN, beside_row, filled, per_lane};
 
 /// `sums[., g] = sums[., g] * decay[g] + sum over t < count of weights[t, g] * source[token + t]`.
 ///
 /// With `unroll`, `count` is taken to be the whole block: weights beyond it must be 0.
 #[cube]
-pub(crate) fn accumulate<E: Float, N: Size, W: Size>(
-    sums: &mut Array<Vector<f32, N>>,
+pub(crate) fn accumulate<E: Float, N: Size, R: Size, W: Size>(
+    sums: &mut Array<Vector<f32, R>>,
     decay: &Array<Vector<f32, N>>,
     #[comptime] decays: bool,
     weights: &Array<Vector<f32, N>>,
@@ -24,7 +24,7 @@ pub(crate) fn accumulate<E: Float, N: Size, W: Size>(
     let full = comptime!(dim / dims);
     #[unroll(tile.unroll)]
     for d in 0..full {
-        accumulate_dims::<E, N, W>(
+        accumulate_dims::<E, N, R, W>(
             sums,
             decay,
             decays,
@@ -41,15 +41,15 @@ pub(crate) fn accumulate<E: Float, N: Size, W: Size>(
     let rest = comptime!(dim - full * dims);
     if comptime!(rest > 0) {
         let first = comptime!(full * dims).runtime();
-        accumulate_dims::<E, N, W>(
+        accumulate_dims::<E, N, R, W>(
             sums, decay, decays, weights, source, stream, token, count, first, rest, tile,
         );
     }
 }
 
 #[cube]
-fn accumulate_dims<E: Float, N: Size, W: Size>(
-    sums: &mut Array<Vector<f32, N>>,
+fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
+    sums: &mut Array<Vector<f32, R>>,
     decay: &Array<Vector<f32, N>>,
     #[comptime] decays: bool,
     weights: &Array<Vector<f32, N>>,
@@ -63,11 +63,13 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
 ) {
     let width = W::value();
     let groups = comptime!(tile.groups);
-    let start = stream.origin + first / width * stream.dim_stride;
+    let chunks = comptime!(dims / width);
+    let chunk = first / width;
+    let start = stream.origin + chunk * stream.dim_stride;
     if comptime!(tile.unroll) {
-        let mut part = Array::<Vector<f32, N>>::new(comptime!(dims * groups));
+        let mut part = Array::<Vector<f32, R>>::new(comptime!(chunks * groups));
         #[unroll]
-        for i in 0..dims {
+        for i in 0..chunks {
             #[unroll]
             for g in 0..groups {
                 // A block is shorter than a chain: only where the total decays is a sum of its own
@@ -75,24 +77,25 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
                 part[i * groups + g] = if comptime!(decays) {
                     Vector::new(0.0f32)
                 } else {
-                    sums[(first + i) * groups + g]
+                    sums[(chunk + i) * groups + g]
                 };
             }
         }
         #[unroll]
         for t in 0..comptime!(tile.block) {
             let offset = start + min(token + t, stream.last) * stream.token_stride;
-            accumulate_token::<E, N, W>(
-                &mut part, weights, source, offset, stream, t, dims, groups,
+            accumulate_token::<E, N, R, W>(
+                &mut part, weights, source, offset, stream, t, chunks, groups,
             );
         }
         #[unroll]
-        for i in 0..dims {
+        for i in 0..chunks {
             #[unroll]
             for g in 0..groups {
                 let sum = part[i * groups + g];
-                sums[(first + i) * groups + g] = if comptime!(decays) {
-                    fma(sums[(first + i) * groups + g], decay[g], sum)
+                let slot = (chunk + i) * groups + g;
+                sums[slot] = if comptime!(decays) {
+                    fma(sums[slot], per_lane::<N, R>(decay[g]), sum)
                 } else {
                     sum
                 };
@@ -100,11 +103,11 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
         }
     } else {
         for chain in 0..count.div_ceil(TOKEN_CHAIN) {
-            let mut part = filled::<N>(0.0f32, comptime!(dims * groups), true);
+            let mut part = filled::<R>(0.0f32, comptime!(chunks * groups), true);
             for t in chain * TOKEN_CHAIN..min(chain * TOKEN_CHAIN + TOKEN_CHAIN, count) {
                 let offset = start + (token + t) * stream.token_stride;
-                accumulate_token::<E, N, W>(
-                    &mut part, weights, source, offset, stream, t, dims, groups,
+                accumulate_token::<E, N, R, W>(
+                    &mut part, weights, source, offset, stream, t, chunks, groups,
                 );
             }
             #[unroll]
@@ -114,9 +117,10 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
                 } else {
                     Vector::new(1.0f32)
                 };
+                let kept = per_lane::<N, R>(kept);
                 #[unroll]
-                for i in 0..dims {
-                    let slot = (first + i) * groups + g;
+                for i in 0..chunks {
+                    let slot = (chunk + i) * groups + g;
                     sums[slot] = fma(sums[slot], kept, part[i * groups + g]);
                 }
             }
@@ -125,28 +129,25 @@ fn accumulate_dims<E: Float, N: Size, W: Size>(
 }
 
 #[cube]
-fn accumulate_token<E: Float, N: Size, W: Size>(
-    part: &mut Array<Vector<f32, N>>,
+fn accumulate_token<E: Float, N: Size, R: Size, W: Size>(
+    part: &mut Array<Vector<f32, R>>,
     weights: &Array<Vector<f32, N>>,
     source: &[Vector<E, W>],
     offset: usize,
     stream: &Stream,
     t: usize,
-    #[comptime] dims: usize,
+    #[comptime] chunks: usize,
     #[comptime] groups: usize,
 ) {
-    let width = W::value();
     #[unroll]
-    for chunk in 0..comptime!(dims / width) {
-        let loaded = source[offset + chunk * stream.dim_stride];
+    for i in 0..chunks {
+        let loaded = source[offset + i * stream.dim_stride];
+        let value = beside_row::<E, N, R, W>(loaded);
         #[unroll]
-        for i in 0..width {
-            let value = Vector::<f32, N>::new(f32::cast_from(loaded.extract(i)));
-            #[unroll]
-            for g in 0..groups {
-                let index = comptime!((chunk * width + i) * groups + g);
-                part[index] = fma(weights[t * groups + g], value, part[index]);
-            }
+        for g in 0..groups {
+            let slot = comptime!(i * groups + g);
+            let weight = per_lane::<N, R>(weights[t * groups + g]);
+            part[slot] = fma(weight, value, part[slot]);
         }
     }
 }
