@@ -67,7 +67,7 @@ pub(crate) fn attention_delta<E: Float>(
             }
             #[unroll]
             for i in 1..width {
-                sums[0] = sums[0] + sums[i];
+                sums[0] += sums[i];
             }
             delta += sums[0];
         }

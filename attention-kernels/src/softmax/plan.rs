@@ -16,7 +16,7 @@ pub(crate) struct Plan {
     /// Units are cores, each with row tiles of its own.
     pub tile_per_unit: bool,
     pub exponential: Exponential,
-    /// The widest vector that rows and tokens are read with.
+    /// The widest vector that rows and tokens are read with: 1 where `lanes` is more.
     pub max_width: usize,
 }
 
