@@ -23,6 +23,8 @@ pub struct Timings {
     pub burn: Duration,
     /// Burn's on flex.
     pub flex: Duration,
+    /// cubek's unit kernel on the same device, where it has the pass.
+    pub cubek: Option<Duration>,
 }
 
 /// The time to the first result, compilation of attention's kernels included, and the bytes that the device's pools hold
@@ -44,16 +46,16 @@ pub fn first_run(workload: &Workload, client: &Client) -> Result<(Duration, u64)
 
 /// The median time of each contender. They take turns, so that whatever else the machine does
 /// meets all of them.
-pub fn measure(contenders: &[&Workload], time: Duration) -> Vec<Duration> {
+pub fn measure(contenders: &[&dyn Fn()], time: Duration) -> Vec<Duration> {
     for contender in contenders {
-        contender.run();
+        contender();
     }
     let clock = Instant::now();
     let mut times = vec![Vec::new(); contenders.len()];
     let goes_on = |runs: usize| runs < FEWEST_RUNS || (runs < MOST_RUNS && clock.elapsed() < time);
     while goes_on(times[0].len()) {
         for (contender, times) in contenders.iter().zip(&mut times) {
-            times.push(timed(|| contender.run()));
+            times.push(timed(contender));
         }
     }
     times.into_iter().map(median).collect()

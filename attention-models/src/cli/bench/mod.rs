@@ -1,5 +1,6 @@
 //! `attention bench`: our attention beside Burn's own, in one run on one device.
 
+mod cubek;
 mod measure;
 mod report;
 pub mod workload;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use cubek::UnitKernel;
 use measure::{Timings, measure, product_rate};
 use report::{Line, print};
 use workload::{Contender, Shape, Workload, shapes};
@@ -83,20 +85,38 @@ fn measure_shape(shape: Shape, kind: DeviceKind, time: Duration) -> Result<Line>
 
     let client = kind.client()?;
     let (first, peak_memory) = measure::first_run(&ours, &client)?;
-    let mut contenders = vec![&ours, &burn];
-    contenders.extend(&on_flex);
-    let medians = measure(&contenders, time);
+    // On `cpu` a unit is a core, which this kernel is not made for; it has no backward.
+    let unit =
+        (kind != DeviceKind::Cpu && !shape.backward).then(|| UnitKernel::new(&ours, &client));
+    if let Some(unit) = &unit {
+        unit.run()?;
+    }
+    let run_ours = || ours.run();
+    let run_burn = || burn.run();
+    let run_flex = on_flex.as_ref().map(|flex| || flex.run());
+    let run_unit = unit.as_ref().map(|unit| {
+        || {
+            unit.run()
+                .expect("invariant: what ran once on a device runs again");
+        }
+    });
+    let mut contenders: Vec<&dyn Fn()> = vec![&run_ours, &run_burn];
+    contenders.extend(run_flex.as_ref().map(|run| run as &dyn Fn()));
+    contenders.extend(run_unit.as_ref().map(|run| run as &dyn Fn()));
+    let mut medians = measure(&contenders, time).into_iter();
+    let mut next = || medians.next().expect("invariant: a median per contender");
+    let (ours, burn) = (next(), next());
+    let timings = Timings {
+        ours,
+        burn,
+        flex: if run_flex.is_some() { next() } else { burn },
+        cubek: run_unit.is_some().then(next),
+    };
     Ok(Line {
         shape,
         first,
         peak_memory,
-        timings: Timings {
-            ours: medians[0],
-            burn: medians[1],
-            flex: *medians
-                .last()
-                .expect("invariant: there are two contenders or more"),
-        },
+        timings,
         product_rate: product_rate(shape.dtype, &here),
     })
 }

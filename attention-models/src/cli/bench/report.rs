@@ -55,6 +55,7 @@ pub fn print(kind: DeviceKind, lines: &[Line]) -> Result<()> {
         "ours ms",
         "x Burn's",
         "x flex",
+        "x cubek's",
         "GFLOP/s",
         "of matmul",
         "memory MiB",
@@ -66,6 +67,9 @@ pub fn print(kind: DeviceKind, lines: &[Line]) -> Result<()> {
             format!("{:.2}", milliseconds(line.timings.ours)),
             format!("{:.2}", line.faster_than(line.timings.burn)),
             format!("{:.2}", line.faster_than(line.timings.flex)),
+            line.timings
+                .cubek
+                .map_or("-".into(), |time| format!("{:.2}", line.faster_than(time))),
             format!("{:.1}", line.rate() / 1e9),
             format!("{:.0}%", 100.0 * line.rate() / line.product_rate),
             format!("{:.1}", line.peak_memory as f64 / f64::from(1 << 20)),
@@ -74,7 +78,7 @@ pub fn print(kind: DeviceKind, lines: &[Line]) -> Result<()> {
     }
     println!("{}\n\n{table}", heading(kind)?);
     println!(
-        "x: how many times as fast as Burn's attention on this device and on flex (medians, taking turns)"
+        "x: how many times as fast as Burn's attention on this device and on flex, and as cubek's unit kernel (medians, taking turns)"
     );
     Ok(())
 }
@@ -90,6 +94,7 @@ pub fn json(kind: DeviceKind, lines: &[Line]) -> Result<Value> {
             "ours_seconds": line.timings.ours.as_secs_f64(),
             "burn_seconds": line.timings.burn.as_secs_f64(),
             "flex_seconds": line.timings.flex.as_secs_f64(),
+            "cubek_unit_seconds": line.timings.cubek.map(|time| time.as_secs_f64()),
             "times_burn": line.faster_than(line.timings.burn),
             "times_flex": line.faster_than(line.timings.flex),
             "flops_per_second": line.rate(),

@@ -6,7 +6,8 @@ use attention_core::{
     AttentionProblem, AttentionSpec, CausalAlignment, Cost, DType, backward_cost, forward_cost,
 };
 use burn::tensor::{
-    Device, Distribution, Tensor, module::attention as burn_attention, ops::AttentionModuleOptions,
+    Device, Distribution, Tensor, TensorData, module::attention as burn_attention,
+    ops::AttentionModuleOptions,
 };
 
 use crate::{
@@ -62,6 +63,11 @@ impl Shape {
     pub fn runs_on(&self, kind: DeviceKind) -> bool {
         kind.facts()
             .is_ok_and(|facts| facts.dtypes.contains(&self.dtype))
+    }
+
+    /// `[batch, heads, seq, head_dim]`.
+    pub fn dims(&self) -> [usize; 4] {
+        [BATCH, HEADS, self.seq, HEAD_DIM]
     }
 
     /// Floating-point operations and bytes that it cannot do without.
@@ -133,8 +139,7 @@ impl Workload {
         };
         let dtype = burn_dtype(shape.dtype);
         let random = |_| {
-            let size = [BATCH, HEADS, shape.seq, HEAD_DIM];
-            let tensor = Tensor::<4>::random(size, Distribution::Normal(0.0, 1.0), &device);
+            let tensor = Tensor::<4>::random(shape.dims(), Distribution::Normal(0.0, 1.0), &device);
             let tensor = tensor.cast(dtype).detach();
             if shape.backward {
                 tensor.require_grad()
@@ -148,6 +153,16 @@ impl Workload {
             tensors: [0, 1, 2].map(random),
             device,
         }
+    }
+
+    /// What it runs.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Query, key and value.
+    pub fn data(&self) -> [TensorData; 3] {
+        self.tensors.each_ref().map(Tensor::to_data)
     }
 
     /// Runs all but the attention once, so that what Burn compiles and tunes for the sum and its
