@@ -5,7 +5,7 @@ use attention_core::DType;
 use cubecl::{
     client::Client,
     future::block_on,
-    ir::{ElemType, FloatKind},
+    ir::{ElemType, FloatKind, UIntKind},
     prelude::TensorBinding,
     server::Handle,
     zspace::{Shape as Extents, Strides, Tiling},
@@ -51,11 +51,11 @@ impl UnitKernel {
             DType::BF16 => FloatKind::BF16,
         });
         let types = AttentionGlobalTypes {
-            query: elem.into(),
-            key: elem.into(),
-            value: elem.into(),
-            mask: ElemType::UInt(cubecl::ir::UIntKind::U8).into(),
-            out: elem.into(),
+            query: elem,
+            key: elem,
+            value: elem,
+            mask: ElemType::UInt(UIntKind::U8),
+            out: elem,
         };
         let options = AttentionOptions {
             causal: self.shape.causal,
