@@ -19,8 +19,8 @@ const MOST_RUNS: usize = 50;
 pub struct Timings {
     /// This project's attention.
     pub ours: Duration,
-    /// Burn's on the same device.
-    pub burn: Duration,
+    /// Burn's on the same device, where it runs there.
+    pub burn: Option<Duration>,
     /// Burn's on flex.
     pub flex: Duration,
     /// cubek's unit kernel on the same device, where it has the pass.

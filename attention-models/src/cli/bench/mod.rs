@@ -79,12 +79,22 @@ pub fn run(args: &BenchArgs) -> Result<()> {
 fn measure_shape(shape: Shape, kind: DeviceKind, time: Duration) -> Result<Line> {
     let (here, flex) = (kind.open()?, DeviceKind::Cpu.open()?);
     let ours = Workload::new(shape, Contender::Ours, &here);
-    let burn = Workload::new(shape, Contender::Burn, &here);
-    // On `cpu`, Burn's own attention is flex's.
-    let on_flex = (kind != DeviceKind::Cpu).then(|| Workload::new(shape, Contender::Burn, &flex));
-
     let client = kind.client()?;
     let (first, peak_memory) = measure::first_run(&ours, &client)?;
+    ours.check()?;
+    // On `cpu`, Burn's own attention is flex's.
+    let on_flex = Workload::new(shape, Contender::Burn, &flex);
+    let burn = match kind {
+        DeviceKind::Cpu => None,
+        _ => Some(Workload::new(shape, Contender::Burn, &here)),
+    };
+    let burn = burn.filter(|burn| match burn.check() {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("{shape}: Burn's attention does not run on {kind}: {error}");
+            false
+        }
+    });
     // On `cpu` a unit is a core, which this kernel is not made for; it has no backward.
     let unit =
         (kind != DeviceKind::Cpu && !shape.backward).then(|| UnitKernel::new(&ours, &client));
@@ -92,24 +102,27 @@ fn measure_shape(shape: Shape, kind: DeviceKind, time: Duration) -> Result<Line>
         unit.run()?;
     }
     let run_ours = || ours.run();
-    let run_burn = || burn.run();
-    let run_flex = on_flex.as_ref().map(|flex| || flex.run());
+    let run_flex = || on_flex.run();
+    let run_burn = burn.as_ref().map(|burn| || burn.run());
     let run_unit = unit.as_ref().map(|unit| {
         || {
             unit.run()
                 .expect("invariant: what ran once on a device runs again");
         }
     });
-    let mut contenders: Vec<&dyn Fn()> = vec![&run_ours, &run_burn];
-    contenders.extend(run_flex.as_ref().map(|run| run as &dyn Fn()));
+    let mut contenders: Vec<&dyn Fn()> = vec![&run_ours, &run_flex];
+    contenders.extend(run_burn.as_ref().map(|run| run as &dyn Fn()));
     contenders.extend(run_unit.as_ref().map(|run| run as &dyn Fn()));
     let mut medians = measure(&contenders, time).into_iter();
     let mut next = || medians.next().expect("invariant: a median per contender");
-    let (ours, burn) = (next(), next());
+    let (ours, flex) = (next(), next());
     let timings = Timings {
         ours,
-        burn,
-        flex: if run_flex.is_some() { next() } else { burn },
+        flex,
+        burn: match kind {
+            DeviceKind::Cpu => Some(flex),
+            _ => run_burn.is_some().then(&mut next),
+        },
         cubek: run_unit.is_some().then(next),
     };
     Ok(Line {

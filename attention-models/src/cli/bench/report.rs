@@ -27,6 +27,11 @@ impl Line {
         self.shape.cost().flops as f64 / self.timings.ours.as_secs_f64()
     }
 
+    /// For the table: `-` for a peer that does not run.
+    fn ratio(&self, peer: Option<Duration>) -> String {
+        peer.map_or("-".into(), |peer| format!("{:.2}", self.faster_than(peer)))
+    }
+
     fn faster_than(&self, peer: Duration) -> f64 {
         peer.as_secs_f64() / self.timings.ours.as_secs_f64()
     }
@@ -34,13 +39,9 @@ impl Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {:.2} ms, {:.2} x Burn's",
-            self.shape,
-            milliseconds(self.timings.ours),
-            self.faster_than(self.timings.burn)
-        )
+        let (shape, time) = (self.shape, milliseconds(self.timings.ours));
+        let ratio = self.ratio(self.timings.burn);
+        write!(f, "{shape}: {time:.2} ms, {ratio} x Burn's")
     }
 }
 
@@ -65,11 +66,9 @@ pub fn print(kind: DeviceKind, lines: &[Line]) -> Result<()> {
         table.push([
             line.shape.to_string(),
             format!("{:.2}", milliseconds(line.timings.ours)),
-            format!("{:.2}", line.faster_than(line.timings.burn)),
-            format!("{:.2}", line.faster_than(line.timings.flex)),
-            line.timings
-                .cubek
-                .map_or("-".into(), |time| format!("{:.2}", line.faster_than(time))),
+            line.ratio(line.timings.burn),
+            line.ratio(Some(line.timings.flex)),
+            line.ratio(line.timings.cubek),
             format!("{:.1}", line.rate() / 1e9),
             format!("{:.0}%", 100.0 * line.rate() / line.product_rate),
             format!("{:.1}", line.peak_memory as f64 / f64::from(1 << 20)),
@@ -92,10 +91,10 @@ pub fn json(kind: DeviceKind, lines: &[Line]) -> Result<Value> {
             "causal": line.shape.causal,
             "backward": line.shape.backward,
             "ours_seconds": line.timings.ours.as_secs_f64(),
-            "burn_seconds": line.timings.burn.as_secs_f64(),
+            "burn_seconds": line.timings.burn.map(|time| time.as_secs_f64()),
             "flex_seconds": line.timings.flex.as_secs_f64(),
             "cubek_unit_seconds": line.timings.cubek.map(|time| time.as_secs_f64()),
-            "times_burn": line.faster_than(line.timings.burn),
+            "times_burn": line.timings.burn.map(|time| line.faster_than(time)),
             "times_flex": line.faster_than(line.timings.flex),
             "flops_per_second": line.rate(),
             "matmul_flops_per_second": line.product_rate,

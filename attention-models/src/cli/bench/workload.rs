@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anyhow::{Result, anyhow};
 use attention_core::{
     AttentionProblem, AttentionSpec, CausalAlignment, Cost, DType, backward_cost, forward_cost,
 };
@@ -176,6 +177,27 @@ impl Workload {
 
     /// Runs once and waits for the device.
     pub fn run(&self) {
+        let results = self.attend();
+        self.wait();
+        drop(results);
+    }
+
+    /// Runs once and reads of each result a number: only then does a device say that it failed.
+    ///
+    /// # Errors
+    /// Such as memory that cannot be had.
+    pub fn check(&self) -> Result<()> {
+        for result in self.attend() {
+            result
+                .slice([0..1, 0..1, 0..1, 0..1])
+                .try_into_data()
+                .map_err(|error| anyhow!("{error:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// The output and, with a backward, the gradients.
+    fn attend(&self) -> Vec<Tensor<4>> {
         let [query, key, value] = self.tensors.clone();
         let out = match self.contender {
             Contender::Ours => {
@@ -189,14 +211,13 @@ impl Workload {
                 burn_attention(query, key, value, None, None, options)
             }
         };
-        let gradients = self.shape.backward.then(|| {
-            let gradients = out.clone().sum().backward();
-            self.tensors
-                .each_ref()
-                .map(|tensor| tensor.grad(&gradients))
-        });
-        self.wait();
-        drop((out, gradients));
+        let mut results = vec![out.clone()];
+        if self.shape.backward {
+            let gradients = out.sum().backward();
+            let inputs = self.tensors.iter();
+            results.extend(inputs.filter_map(|tensor| tensor.grad(&gradients)));
+        }
+        results
     }
 
     fn wait(&self) {
