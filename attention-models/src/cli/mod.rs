@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use burn::tensor::Device;
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::device;
 
@@ -57,4 +58,10 @@ pub fn main() -> ExitCode {
 /// The device that `--device NAME` means.
 fn open_device(name: &str) -> Result<Device> {
     Ok(device::by_name(name)?.open()?)
+}
+
+/// A bar over `length` steps, with the name of the current one.
+fn progress(length: usize) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
+    Ok(ProgressBar::new(length as u64).with_style(style))
 }

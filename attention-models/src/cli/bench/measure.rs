@@ -7,7 +7,7 @@ use attention_core::DType;
 use burn::tensor::{Device, Distribution, Tensor};
 use cubecl::{MemoryScope, client::Client};
 
-use super::workload::Workload;
+use super::workload::{Workload, wait};
 use crate::cli::verify::burn_dtype;
 
 /// A contender runs at least this often after its warm-up.
@@ -30,12 +30,12 @@ pub struct Timings {
 /// The time to the first result, compilation of attention's kernels included, and the bytes that the device's pools hold
 /// afterwards.
 pub fn first_run(workload: &Workload, client: &Client) -> Result<(Duration, u64)> {
-    workload.warm_up_loss();
+    workload.warm_up_loss()?;
     client
         .memory_cleanup()
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     let clock = Instant::now();
-    workload.run();
+    workload.run()?;
     let first = clock.elapsed();
     let reserved = client
         .memory_report(MemoryScope::Device)
@@ -44,46 +44,51 @@ pub fn first_run(workload: &Workload, client: &Client) -> Result<(Duration, u64)
     Ok((first, reserved))
 }
 
+/// Whoever takes part: it runs once and waits for its device.
+pub type Run<'a> = Box<dyn Fn() -> Result<()> + 'a>;
+
 /// The median time of each contender. They take turns, so that whatever else the machine does
 /// meets all of them.
-pub fn measure(contenders: &[&dyn Fn()], time: Duration) -> Vec<Duration> {
+///
+/// # Errors
+/// What a contender fails with.
+pub fn measure(contenders: &[Run], time: Duration) -> Result<Vec<Duration>> {
     for contender in contenders {
-        contender();
+        contender()?;
     }
     let clock = Instant::now();
     let mut times = vec![Vec::new(); contenders.len()];
     let goes_on = |runs: usize| runs < FEWEST_RUNS || (runs < MOST_RUNS && clock.elapsed() < time);
     while goes_on(times[0].len()) {
         for (contender, times) in contenders.iter().zip(&mut times) {
-            times.push(timed(contender));
+            times.push(timed(contender)?);
         }
     }
-    times.into_iter().map(median).collect()
+    Ok(times.into_iter().map(median).collect())
 }
 
 /// Floating-point operations a second of the device's matrix product, 1024 x 1024 x 1024, as Burn
 /// runs it.
-pub fn product_rate(dtype: DType, device: &Device) -> f64 {
+pub fn product_rate(dtype: DType, device: &Device) -> Result<f64> {
     const SIDE: usize = 1024;
     let random =
         || Tensor::<2>::random([SIDE, SIDE], Distribution::Default, device).cast(burn_dtype(dtype));
     let (left, right) = (random(), random());
     let run = || {
         let product = left.clone().matmul(right.clone());
-        device
-            .sync()
-            .expect("invariant: a device that ran attention still answers");
+        wait(device)?;
         drop(product);
+        Ok(())
     };
-    run();
-    let times = (0..5).map(|_| timed(run)).collect();
-    2.0 * (SIDE as f64).powi(3) / median(times).as_secs_f64()
+    run()?;
+    let times = (0..5).map(|_| timed(run)).collect::<Result<_>>()?;
+    Ok(2.0 * (SIDE as f64).powi(3) / median(times).as_secs_f64())
 }
 
-fn timed(run: impl FnOnce()) -> Duration {
+fn timed(run: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let clock = Instant::now();
-    run();
-    clock.elapsed()
+    run()?;
+    Ok(clock.elapsed())
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

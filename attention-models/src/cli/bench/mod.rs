@@ -9,14 +9,16 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use cubek::UnitKernel;
-use measure::{Timings, measure, product_rate};
+use measure::{Run, Timings, measure, product_rate};
 use report::{Line, print};
 use workload::{Contender, Shape, Workload, shapes};
 
-use crate::device::{self, DeviceKind};
+use crate::{
+    cli::progress,
+    device::{self, DeviceKind},
+};
 
 /// Measure attention beside Burn's own on the same device and beside its flex backend
 #[derive(Debug, Args)]
@@ -57,8 +59,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     );
     let time = Duration::from_secs(if args.quick { 1 } else { 3 });
 
-    let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
-    let bar = ProgressBar::new(shapes.len() as u64).with_style(style);
+    let bar = progress(shapes.len())?;
     let mut lines = Vec::new();
     for shape in shapes {
         bar.set_message(shape.to_string());
@@ -82,54 +83,43 @@ fn measure_shape(shape: Shape, kind: DeviceKind, time: Duration) -> Result<Line>
     let client = kind.client()?;
     let (first, peak_memory) = measure::first_run(&ours, &client)?;
     ours.check()?;
-    // On `cpu`, Burn's own attention is flex's.
     let on_flex = Workload::new(shape, Contender::Burn, &flex);
-    let burn = match kind {
-        DeviceKind::Cpu => None,
-        _ => Some(Workload::new(shape, Contender::Burn, &here)),
-    };
-    let burn = burn.filter(|burn| match burn.check() {
-        Ok(()) => true,
-        Err(error) => {
-            eprintln!("{shape}: Burn's attention does not run on {kind}: {error}");
-            false
-        }
-    });
-    // On `cpu` a unit is a core, which this kernel is not made for; it has no backward.
-    let unit =
-        (kind != DeviceKind::Cpu && !shape.backward).then(|| UnitKernel::new(&ours, &client));
-    if let Some(unit) = &unit {
-        unit.run()?;
-    }
-    let run_ours = || ours.run();
-    let run_flex = || on_flex.run();
-    let run_burn = burn.as_ref().map(|burn| || burn.run());
-    let run_unit = unit.as_ref().map(|unit| {
-        || {
-            unit.run()
-                .expect("invariant: what ran once on a device runs again");
-        }
-    });
-    let mut contenders: Vec<&dyn Fn()> = vec![&run_ours, &run_flex];
-    contenders.extend(run_burn.as_ref().map(|run| run as &dyn Fn()));
-    contenders.extend(run_unit.as_ref().map(|run| run as &dyn Fn()));
-    let mut medians = measure(&contenders, time).into_iter();
-    let mut next = || medians.next().expect("invariant: a median per contender");
-    let (ours, flex) = (next(), next());
+    // On `cpu`, Burn's own attention is flex's, and a unit is a core, which cubek's kernel is not
+    // made for; it has no backward.
+    let elsewhere = kind != DeviceKind::Cpu;
+    let burn = elsewhere.then(|| Workload::new(shape, Contender::Burn, &here));
+    let burn = burn.filter(|burn| runs("Burn's attention", shape, kind, burn.check()));
+    let unit = (elsewhere && !shape.backward).then(|| UnitKernel::new(&ours, &client));
+    let unit = unit.filter(|unit| runs("cubek's unit kernel", shape, kind, unit.run()));
+    let mut contenders: Vec<Run> = vec![Box::new(|| ours.run()), Box::new(|| on_flex.run())];
+    contenders.extend(burn.as_ref().map(|burn| Box::new(|| burn.run()) as Run));
+    contenders.extend(unit.as_ref().map(|unit| Box::new(|| unit.run()) as Run));
+
+    let medians = measure(&contenders, time)?;
+    let (flex, others) = (medians[1], &medians[2..]);
     let timings = Timings {
-        ours,
+        ours: medians[0],
         flex,
-        burn: match kind {
-            DeviceKind::Cpu => Some(flex),
-            _ => run_burn.is_some().then(&mut next),
+        burn: if elsewhere {
+            burn.as_ref().and(others.first().copied())
+        } else {
+            Some(flex)
         },
-        cubek: run_unit.is_some().then(next),
+        cubek: unit.as_ref().and(others.last().copied()),
     };
     Ok(Line {
         shape,
         first,
         peak_memory,
         timings,
-        product_rate: product_rate(shape.dtype, &here),
+        product_rate: product_rate(shape.dtype, &here)?,
     })
+}
+
+/// Whether a peer ran; says why not.
+fn runs(peer: &str, shape: Shape, kind: DeviceKind, outcome: Result<()>) -> bool {
+    if let Err(error) = &outcome {
+        eprintln!("{shape}: {peer} does not run on {kind}: {error}");
+    }
+    outcome.is_ok()
 }

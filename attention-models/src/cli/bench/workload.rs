@@ -168,18 +168,25 @@ impl Workload {
 
     /// Runs all but the attention once, so that what Burn compiles and tunes for the sum and its
     /// gradient is not taken for attention's.
-    pub fn warm_up_loss(&self) {
+    ///
+    /// # Errors
+    /// What the device fails with.
+    pub fn warm_up_loss(&self) -> Result<()> {
         if self.shape.backward {
             let _gradients = self.tensors[0].clone().sum().backward();
         }
-        self.wait();
+        wait(&self.device)
     }
 
     /// Runs once and waits for the device.
-    pub fn run(&self) {
+    ///
+    /// # Errors
+    /// What the device fails with.
+    pub fn run(&self) -> Result<()> {
         let results = self.attend();
-        self.wait();
+        wait(&self.device)?;
         drop(results);
+        Ok(())
     }
 
     /// Runs once and reads of each result a number: only then does a device say that it failed.
@@ -219,10 +226,12 @@ impl Workload {
         }
         results
     }
+}
 
-    fn wait(&self) {
-        self.device
-            .sync()
-            .expect("invariant: a device that ran the warm-up still answers");
-    }
+/// Waits for all that the device was given.
+///
+/// # Errors
+/// What the device fails with.
+pub fn wait(device: &Device) -> Result<()> {
+    device.sync().map_err(|error| anyhow!("{error:?}"))
 }

@@ -14,7 +14,6 @@ use anyhow::Result;
 use attention_kernels::catalog;
 use burn::tensor::Device;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use case::{Case, check_all};
 
@@ -23,7 +22,10 @@ pub use goldens::{Golden, golden_folders};
 pub use report::Report;
 pub use run::{burn_dtype, upload, upload_mask};
 
-use crate::device::{self, DeviceKind};
+use crate::{
+    cli::progress,
+    device::{self, DeviceKind},
+};
 
 /// Check a device: every kernel against its oracle, and against what other implementations computed
 #[derive(Debug, Args)]
@@ -98,9 +100,4 @@ fn verify_catalog(
     }
     bar.finish_and_clear();
     Ok(())
-}
-
-fn progress(length: usize) -> Result<ProgressBar> {
-    let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")?;
-    Ok(ProgressBar::new(length as u64).with_style(style))
 }

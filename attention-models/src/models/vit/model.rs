@@ -48,11 +48,19 @@ impl VisionTransformerConfig {
     ///
     /// # Panics
     ///
-    /// Panics with the message of [`validate`](Self::validate) where that refuses.
+    /// Panics with the message of [`try_init`](Self::try_init) where that refuses.
     pub fn init(&self, device: &Device) -> VisionTransformer {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
+        self.try_init(device)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`init`](Self::init).
+    ///
+    /// # Errors
+    ///
+    /// Sizes that [`validate`](Self::validate) refuses.
+    pub fn try_init(&self, device: &Device) -> Result<VisionTransformer, AttentionError> {
+        self.validate()?;
         let norm = || {
             LayerNormConfig::new(self.hidden_size)
                 .with_epsilon(self.norm_epsilon)
@@ -71,7 +79,7 @@ impl VisionTransformerConfig {
             }
             Head::ClassAndPatchMean { outputs } => (linear(2 * width, outputs, true), None),
         };
-        VisionTransformer {
+        Ok(VisionTransformer {
             embeddings: Embeddings::new(self, device),
             pre_norm: self.pre_norm.then(norm),
             layers: (0..self.layers)
@@ -82,7 +90,7 @@ impl VisionTransformerConfig {
             head,
             distillation_head,
             config: self.clone(),
-        }
+        })
     }
 }
 

@@ -78,7 +78,8 @@ fn the_head_of_dinov2_reads_the_class_token_beside_the_mean_patch() {
 
 #[test]
 fn sizes_from_which_no_model_can_be_made_are_refused() {
-    let refused = |config: VisionTransformerConfig| config.validate().unwrap_err().to_string();
+    let refused =
+        |config: VisionTransformerConfig| config.try_init(&Device::flex()).unwrap_err().to_string();
     let mut config = small();
     config.heads = 5;
     assert_eq!(

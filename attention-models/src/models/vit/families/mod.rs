@@ -47,8 +47,8 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<VisionTransformer, 
         })?;
     let weights = checkpoint.weights()?;
     let config = (family.config)(&checkpoint, &weights)?;
-    config
-        .validate()
+    let model = config
+        .try_init(device)
         .map_err(|error| checkpoint.invalid_config(error))?;
-    weights.load_into(config.init(device), &family.names)
+    weights.load_into(model, &family.names)
 }
