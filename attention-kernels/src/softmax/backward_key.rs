@@ -167,7 +167,7 @@ pub(crate) fn attention_backward_key<
         #[comptime]
         match grad_value {
             ComptimeOption::Some(mut target) => store_rows::<E, N, RV, WV>(
-                &mut value_grads,
+                &value_grads,
                 &factors,
                 &mut target,
                 &own.rows,
@@ -187,7 +187,7 @@ pub(crate) fn attention_backward_key<
                     scales[g] = Vector::new(sizes.scale);
                 }
                 store_rows::<E, N, R, W>(
-                    &mut key_grads,
+                    &key_grads,
                     &scales,
                     &mut target,
                     &own.rows,

@@ -124,7 +124,7 @@ pub(crate) fn attention_backward_query<
             }
         }
         store_rows::<E, N, R, W>(
-            &mut sums,
+            &sums,
             &scales,
             grad_query,
             &own.rows,

@@ -145,7 +145,7 @@ fn soften<N: Size>(
 /// Divides by the sum and writes output and log-sum-exp of the rows that exist.
 #[cube]
 fn finish<E: Float, N: Size, RV: Size, WV: Size>(
-    mut sums: Array<Vector<f32, RV>>,
+    sums: Array<Vector<f32, RV>>,
     highest: Array<Vector<f32, N>>,
     total: Array<Vector<f32, N>>,
     own: &OwnedRows,
@@ -175,7 +175,7 @@ fn finish<E: Float, N: Size, RV: Size, WV: Size>(
         }
     }
     store_rows::<E, N, RV, WV>(
-        &mut sums,
+        &sums,
         &factors,
         out,
         &own.rows,

@@ -1,6 +1,6 @@
 //! Which tiles a device gets.
 
-use cubecl::ir::DeviceProperties;
+use cubecl::ir::{DeviceProperties, ElemType};
 
 use super::exponential::Exponential;
 use crate::tile::RowTile;
@@ -34,10 +34,10 @@ impl Plan {
     }
 
     /// The plan for a walk over rows of at most `dim` dimensions.
-    pub fn new(properties: &DeviceProperties, walk: Walk, dim: usize) -> Self {
+    pub fn new(properties: &DeviceProperties, walk: Walk, dim: usize, elem: ElemType) -> Self {
         match properties.hardware.num_cpu_cores {
             Some(cores) => Self::for_cores(properties, cores),
-            None => Self::for_lanes(properties, walk, dim),
+            None => Self::for_lanes(properties, walk, dim, elem),
         }
     }
 
@@ -56,6 +56,7 @@ impl Plan {
                 block: 64,
                 dims: tokens,
                 unroll: false,
+                staged: false,
             },
             lanes,
             units: cores.max(1),
@@ -67,12 +68,14 @@ impl Plan {
 
     /// A unit is a lane: one row each, held in its registers. Every key is unrolled, so that the
     /// number of keys per step bounds the kernel's size and its compile time.
-    fn for_lanes(properties: &DeviceProperties, walk: Walk, dim: usize) -> Self {
+    fn for_lanes(properties: &DeviceProperties, walk: Walk, dim: usize, elem: ElemType) -> Self {
         let budget = match walk {
             Walk::Forward => 512,
             Walk::Backward => 256,
         };
         let tokens = (budget / dim.max(1)).clamp(1, 8);
+        // A software rasterizer, or a browser that does not say what it runs on.
+        let software = properties.identity.physical.is_none();
         Self {
             tile: RowTile {
                 groups: 1,
@@ -80,14 +83,17 @@ impl Plan {
                 block: tokens,
                 dims: 8,
                 unroll: true,
+                // LLVM branches for every lane of an access of 16 bits, and a software
+                // rasterizer has it compile one per chunk: seconds for long rows.
+                staged: software && elem.size() < 4,
             },
             lanes: 1,
             units: properties.hardware.max_units_per_cube.min(64),
             tile_per_unit: false,
-            exponential: match properties.identity.physical {
-                Some(_) => Exponential::Native,
-                // A software rasterizer, or a browser that does not say what it runs on.
-                None => Exponential::Polynomial,
+            exponential: if software {
+                Exponential::Polynomial
+            } else {
+                Exponential::Native
             },
             max_width: 4,
         }

@@ -21,6 +21,7 @@ pub(crate) struct Setup<'a> {
     pub problem: AttentionProblem,
     pub address: AddressType,
     spec: &'a AttentionSpec,
+    elem: ElemType,
 }
 
 impl<'a> Setup<'a> {
@@ -43,6 +44,7 @@ impl<'a> Setup<'a> {
             problem,
             address,
             spec,
+            elem: inputs.query.elem,
         })
     }
 
@@ -80,7 +82,7 @@ impl<'a> Setup<'a> {
 
     pub fn plan(&self, walk: Walk) -> Plan {
         let dim = self.problem.head_dim.max(self.problem.value_dim);
-        Plan::new(self.client.properties(), walk, dim)
+        Plan::new(self.client.properties(), walk, dim, self.elem)
     }
 
     /// The widest loads that every tensor's strides, offset and size allow.

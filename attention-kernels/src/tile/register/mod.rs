@@ -41,6 +41,9 @@ pub struct RowTile {
     pub dims: usize,
     /// Compile every index to a constant, so that rows and accumulators live in registers.
     pub unroll: bool,
+    /// Rows pass through an array in memory on their way in and out, so that a single load and a
+    /// single store are compiled, instead of one for each chunk.
+    pub staged: bool,
 }
 
 /// Strides of a tensor, in vectors of the width that it is read with.

@@ -8,7 +8,7 @@ use super::{Layout, RowTile, beside_row, per_lane};
 /// Rows from `length` on are not written.
 #[cube]
 pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
-    rows: &mut Array<Vector<f32, R>>,
+    rows: &Array<Vector<f32, R>>,
     factors: &Array<Vector<f32, N>>,
     target: &mut [Vector<E, W>],
     positions: &Array<usize>,
@@ -23,17 +23,18 @@ pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
     let chunks = comptime!(dim / width);
     #[unroll]
     for g in 0..groups {
+        let mut scaled = Array::<Vector<f32, R>>::new(comptime!(array_length(chunks, tile)));
         #[unroll(tile.unroll)]
         for chunk in 0..chunks {
-            rows[chunk * groups + g] *= per_lane::<N, R>(factors[g]);
+            scaled[chunk] = rows[chunk * groups + g] * per_lane::<N, R>(factors[g]);
         }
         #[unroll]
         for lane in 0..lanes {
             let position = positions[comptime!(g * lanes + lane)];
             if position < length {
-                #[unroll(tile.unroll)]
-                for chunk in 0..chunks {
-                    let row = rows[chunk * groups + g];
+                #[unroll(tile.unroll && !tile.staged)]
+                for chunk in 0..trips(chunks, length, tile) {
+                    let row = scaled[chunk];
                     target[(first + position) * chunks + chunk] = if comptime!(lanes == 1) {
                         Vector::cast_from(row)
                     } else {
@@ -69,9 +70,10 @@ pub(crate) fn load_rows<E: Float, N: Size, R: Size, W: Size>(
     for slot in 0..count {
         offsets[slot] = origin + min(positions[slot], length - 1) * layout.seq;
     }
-    let mut rows = Array::<Vector<f32, R>>::new(comptime!((chunks * groups).max(1)));
-    #[unroll(tile.unroll)]
-    for chunk in 0..chunks {
+    let slots = comptime!(chunks * groups);
+    let mut rows = Array::<Vector<f32, R>>::new(comptime!(array_length(slots, tile)));
+    #[unroll(tile.unroll && !tile.staged)]
+    for chunk in 0..trips(chunks, length, tile) {
         #[unroll]
         for g in 0..groups {
             let first = source[offsets[comptime!(g * lanes)] + chunk * layout.dim];
@@ -84,5 +86,39 @@ pub(crate) fn load_rows<E: Float, N: Size, R: Size, W: Size>(
             rows[chunk * groups + g] = row;
         }
     }
-    rows
+    if comptime!(tile.staged) {
+        let mut held = Array::<Vector<f32, R>>::new(comptime!(slots.max(1)));
+        #[unroll]
+        for slot in 0..slots {
+            held[slot] = rows[slot];
+        }
+        held
+    } else {
+        rows
+    }
+}
+
+/// Mesa unrolls a loop of up to this many turns, and takes the length of an array that the loop
+/// indexes for the number of its turns.
+const UNROLLED_BY_DRIVERS: usize = 32;
+
+/// How long an array of `slots` rows is made: staged, long enough that no driver unrolls the loop
+/// that fills it.
+fn array_length(slots: usize, tile: RowTile) -> usize {
+    let least = if tile.staged {
+        UNROLLED_BY_DRIVERS + 1
+    } else {
+        1
+    };
+    slots.max(least)
+}
+
+/// How often a loop over `chunks` turns: staged, no driver must know.
+#[cube]
+fn trips(#[comptime] chunks: usize, length: usize, #[comptime] tile: RowTile) -> usize {
+    if comptime!(tile.staged) {
+        select(length > 0, chunks, 0usize)
+    } else {
+        chunks.runtime()
+    }
 }
