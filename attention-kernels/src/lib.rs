@@ -13,6 +13,8 @@ mod tile;
 
 pub mod catalog;
 pub mod device;
+pub mod modification;
 pub mod softmax;
+pub mod variants;
 
 pub use tensor::TensorRef;

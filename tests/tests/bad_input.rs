@@ -19,13 +19,7 @@ fn kernel_refusal(shapes: [[usize; 4]; 3], dtypes: [DType; 3], spec: AttentionSp
         let zeros = Tensor4::zeros(shapes[index]);
         upload(&client, &zeros, dtypes[index], Layout::Contiguous)
     };
-    let inputs = Inputs {
-        query: tensor(0),
-        key: tensor(1),
-        value: tensor(2),
-        mask: None,
-        bias: None,
-    };
+    let inputs = Inputs::new(tensor(0), tensor(1), tensor(2));
     match softmax::forward(&client, &inputs, &spec) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("{shapes:?} of {dtypes:?} with {spec:?} was accepted"),

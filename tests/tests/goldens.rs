@@ -58,6 +58,36 @@ fn softcap_agrees_with_the_golden() {
 }
 
 #[test]
+fn alibi_as_code_agrees_with_the_golden() {
+    passes("mechanisms/alibi", 2 * 5);
+}
+
+#[test]
+fn relative_position_buckets_as_code_agree_with_the_golden() {
+    passes("mechanisms/t5_relative_bias", 3 * 5);
+}
+
+#[test]
+fn prefix_lm_as_code_agrees_with_the_golden() {
+    passes("mechanisms/prefix_lm", 2 * 5);
+}
+
+#[test]
+fn longformer_as_code_agrees_with_the_golden() {
+    passes("mechanisms/longformer_mask", 4 * 5);
+}
+
+#[test]
+fn big_bird_as_code_agrees_with_the_golden() {
+    passes("mechanisms/bigbird_mask", 2 * 5);
+}
+
+#[test]
+fn sparse_transformer_as_code_agrees_with_the_golden() {
+    passes("mechanisms/sparse_transformer", 8 * 5);
+}
+
+#[test]
 fn vit_computes_what_transformers_computes() {
     model_passes("models/vit", 3);
 }

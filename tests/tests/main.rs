@@ -4,5 +4,6 @@ mod bad_input;
 mod cli;
 mod goldens;
 mod memory;
+mod modifications;
 mod support;
 mod sweep;

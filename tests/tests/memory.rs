@@ -31,13 +31,7 @@ fn forward_and_backward_of_8192_tokens_take_little_more_than_their_inputs_and_ou
         let handle = client.create_from_slice(&zeros);
         TensorRef::contiguous(handle, SHAPE, elem_type(DType::F32))
     };
-    let inputs = Inputs {
-        query: tensor(),
-        key: tensor(),
-        value: tensor(),
-        mask: None,
-        bias: None,
-    };
+    let inputs = Inputs::new(tensor(), tensor(), tensor());
     let spec = AttentionSpec::default();
     let output = softmax::forward(&client, &inputs, &spec).expect("the shapes fit");
     let like_output = |handle| TensorRef::contiguous(handle, SHAPE, elem_type(DType::F32));

@@ -106,16 +106,15 @@ fn poison(client: &Client, case: &Case) {
 
 fn upload_inputs(client: &Client, case: &Case, dtype: DType, layout: Layout) -> Inputs {
     let float = |tensor: &Tensor4| upload(client, tensor, dtype, layout);
+    let [query, key, value] = [&case.inputs.query, &case.inputs.key, &case.inputs.value].map(float);
     Inputs {
-        query: float(&case.inputs.query),
-        key: float(&case.inputs.key),
-        value: float(&case.inputs.value),
         mask: case
             .inputs
             .mask
             .as_ref()
             .map(|mask| upload_mask(client, mask)),
         bias: case.inputs.bias.as_ref().map(float),
+        ..Inputs::new(query, key, value)
     }
 }
 

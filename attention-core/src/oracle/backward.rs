@@ -3,7 +3,7 @@
 use super::array::{add_scaled, dot};
 use super::heads::for_each_head;
 use super::rows::Rows;
-use super::{Inputs, Tensor4};
+use super::{Inputs, Modification, Tensor4};
 use crate::{AttentionError, AttentionProblem, AttentionSpec};
 
 /// The gradients of `sum(out * grad_out) + sum(lse * grad_lse)`.
@@ -51,7 +51,21 @@ pub fn backward(
     grad_out: &Tensor4,
     grad_lse: Option<&[f64]>,
 ) -> Result<Gradients, AttentionError> {
-    let rows = Rows::new(inputs, spec)?;
+    backward_modified(inputs, spec, Modification::default(), grad_out, grad_lse)
+}
+
+/// [`backward`] with a score modification and a mask as functions.
+///
+/// # Errors
+/// As [`backward`].
+pub fn backward_modified(
+    inputs: &Inputs,
+    spec: &AttentionSpec,
+    modification: Modification,
+    grad_out: &Tensor4,
+    grad_lse: Option<&[f64]>,
+) -> Result<Gradients, AttentionError> {
+    let rows = Rows::new(inputs, spec, modification)?;
     let upstream = Upstream::new(&rows.problem, grad_out, grad_lse)?;
     let heads = for_each_head(&rows.problem, |batch, head| {
         head_backward(&rows, &upstream, batch, head)

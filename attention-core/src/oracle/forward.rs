@@ -3,7 +3,7 @@
 use super::array::add_scaled;
 use super::heads::for_each_head;
 use super::rows::Rows;
-use super::{Inputs, Tensor4};
+use super::{Inputs, Modification, Tensor4};
 use crate::{AttentionError, AttentionSpec};
 
 /// What attention gives.
@@ -22,7 +22,19 @@ pub struct Output {
 /// [`AttentionError::Shape`] when the tensors do not fit each other, [`AttentionError::Value`] when
 /// an option is outside its domain or a tensor's data does not fill its shape.
 pub fn forward(inputs: &Inputs, spec: &AttentionSpec) -> Result<Output, AttentionError> {
-    let rows = Rows::new(inputs, spec)?;
+    forward_modified(inputs, spec, Modification::default())
+}
+
+/// [`forward`] with a score modification and a mask as functions.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_modified(
+    inputs: &Inputs,
+    spec: &AttentionSpec,
+    modification: Modification,
+) -> Result<Output, AttentionError> {
+    let rows = Rows::new(inputs, spec, modification)?;
     let heads = for_each_head(&rows.problem, |batch, head| {
         head_forward(&rows, batch, head)
     });
@@ -57,7 +69,7 @@ fn head_forward(rows: &Rows, batch: usize, head: usize) -> (Vec<f64>, Vec<f64>) 
 /// # Errors
 /// As [`forward`].
 pub fn probabilities(inputs: &Inputs, spec: &AttentionSpec) -> Result<Tensor4, AttentionError> {
-    let rows = Rows::new(inputs, spec)?;
+    let rows = Rows::new(inputs, spec, Modification::default())?;
     let problem = rows.problem;
     let mut matrix = Tensor4::zeros(problem.scores_shape());
     for batch in 0..problem.batch {

@@ -62,9 +62,11 @@ mod backward;
 mod forward;
 mod heads;
 mod inputs;
+mod modification;
 mod rows;
 
 pub use array::{Array4, Mask4, Tensor4};
-pub use backward::{Gradients, backward};
-pub use forward::{Output, forward, probabilities};
+pub use backward::{Gradients, backward, backward_modified};
+pub use forward::{Output, forward, forward_modified, probabilities};
 pub use inputs::Inputs;
+pub use modification::{MaskFunction, Modification, ScoreFunction};

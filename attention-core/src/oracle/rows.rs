@@ -1,7 +1,7 @@
 //! One row of the probability matrix: what one query gives to each key that it may see.
 
-use super::Inputs;
 use super::array::dot;
+use super::{Inputs, Modification};
 use crate::{AttentionError, AttentionProblem, AttentionSpec};
 
 /// The rows of the probability matrix of one call, computed when asked for.
@@ -10,6 +10,7 @@ pub(super) struct Rows<'a> {
     pub(super) problem: AttentionProblem,
     pub(super) scale: f64,
     spec: AttentionSpec,
+    modification: Modification<'a>,
 }
 
 /// The softmax of one query over the keys that it may see.
@@ -26,19 +27,24 @@ pub(super) struct SeenKey {
     pub(super) position: usize,
     /// `p[i,j]`
     pub(super) probability: f64,
-    /// `ds/dx`, the derivative of the softcap: 1 without one.
+    /// `ds/dx`, the derivative of softcap and modification: 1 without them.
     pub(super) slope: f64,
 }
 
 impl<'a> Rows<'a> {
     /// Checks the inputs against each other and the options against their domains.
-    pub(super) fn new(inputs: &'a Inputs, spec: &AttentionSpec) -> Result<Self, AttentionError> {
+    pub(super) fn new(
+        inputs: &'a Inputs,
+        spec: &AttentionSpec,
+        modification: Modification<'a>,
+    ) -> Result<Self, AttentionError> {
         let problem = inputs.validate(spec)?;
         Ok(Self {
             inputs,
             problem,
             scale: spec.scale_for(problem.head_dim),
             spec: *spec,
+            modification,
         })
     }
 
@@ -85,7 +91,11 @@ impl<'a> Rows<'a> {
             .is_some_and(|offset| j as isize > i as isize + offset);
         let hidden_by_mask = self.inputs.mask.as_ref().is_some_and(|m| m.get(index));
         let hidden_by_bias = self.bias(index) == f64::NEG_INFINITY;
-        !(hidden_by_causal || hidden_by_mask || hidden_by_bias)
+        let hidden_by_function = self
+            .modification
+            .visible
+            .is_some_and(|visible| !visible(index));
+        !(hidden_by_causal || hidden_by_mask || hidden_by_bias || hidden_by_function)
     }
 
     /// `s[i,j]` and `ds/dx`.
@@ -101,7 +111,11 @@ impl<'a> Rows<'a> {
                 (softcap * t, 1.0 - t * t)
             }
         };
-        (capped + self.bias(index), slope)
+        let (modified, derivative) = match self.modification.score {
+            None => (capped, 1.0),
+            Some(score) => score(capped, index),
+        };
+        (modified + self.bias(index), slope * derivative)
     }
 
     fn bias(&self, index: [usize; 4]) -> f64 {

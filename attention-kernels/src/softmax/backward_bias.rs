@@ -11,7 +11,10 @@ use super::{
     rows::{OwnedRows, own_rows, tile_count, tile_index},
     score::weight,
 };
-use crate::tile::filled;
+use crate::{
+    modification::{CapturedData, Code},
+    tile::filled,
+};
 
 /// Each lane owns a slot: a query, or, where the bias broadcasts over the queries, every
 /// `slots`-th query, summed.
@@ -37,6 +40,8 @@ pub(crate) fn attention_backward_bias<
     layouts: Layouts,
     sizes: Sizes,
     shape: BiasGradient,
+    captured: CapturedData,
+    #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -76,7 +81,9 @@ pub(crate) fn attention_backward_bias<
                             &own,
                             mask.clone(),
                             some_bias,
+                            &captured,
                             &sizes,
+                            comptime!(code.clone()),
                             blueprint,
                         );
                         let rows = QueryRows::<N, R, RV>::load::<E, W, WV>(
@@ -99,7 +106,7 @@ pub(crate) fn attention_backward_bias<
                             &mut slopes,
                             blueprint,
                         );
-                        walk.cap(&mut scores, sizes.softcap, blueprint);
+                        walk.modify(&mut scores, token, &sizes, blueprint);
                         walk.hide(&mut scores, token, &sizes, blueprint);
                         #[unroll(config.unroll)]
                         for t in 0..comptime!(config.block) {

@@ -12,9 +12,12 @@ use super::{
     delta::{DELTA, FACTOR, LSE, STATS},
     key_walk::KeyWalk,
     rows::{first_query, own_rows, tile_count, tile_index},
-    score::{cap_with_slope, weight},
+    score::weight,
 };
-use crate::tile::{RowTile, Stream, accumulate, block_products, filled, store_rows};
+use crate::{
+    modification::{CapturedData, Code},
+    tile::{RowTile, Stream, accumulate, block_products, filled, store_rows},
+};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_backward_key<
@@ -38,6 +41,8 @@ pub(crate) fn attention_backward_key<
     layouts: Layouts,
     sizes: Sizes,
     #[comptime] wanted: KeyGradients,
+    captured: CapturedData,
+    #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -47,7 +52,7 @@ pub(crate) fn attention_backward_key<
     let tile = tile_index(blueprint);
     if tile < tile_count::<N>(sizes.seq_kv, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_kv, blueprint);
-        let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
+        let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let head_width = W::value();
@@ -118,7 +123,7 @@ pub(crate) fn attention_backward_key<
                     }
                     ComptimeOption::None => {}
                 }
-                cap_with_slope::<N>(&mut weights, &mut slopes, sizes.softcap, blueprint);
+                walk.modify_with_slope(&mut weights, &mut slopes, head, token, &sizes, blueprint);
                 walk.hide(&mut weights, head, token, &sizes, blueprint);
                 #[unroll(config.unroll)]
                 for t in 0..comptime!(config.block) {

@@ -12,9 +12,12 @@ use super::{
     query_rows::QueryRows,
     query_walk::QueryWalk,
     rows::{own_rows, tile_count, tile_index},
-    score::{cap_with_slope, weight},
+    score::weight,
 };
-use crate::tile::{accumulate, filled, store_rows};
+use crate::{
+    modification::{CapturedData, Code},
+    tile::{accumulate, filled, store_rows},
+};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_backward_query<
@@ -36,6 +39,8 @@ pub(crate) fn attention_backward_query<
     grad_query: &mut [Vector<E, W>],
     layouts: Layouts,
     sizes: Sizes,
+    captured: CapturedData,
+    #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -44,7 +49,15 @@ pub(crate) fn attention_backward_query<
     let tile = tile_index(blueprint);
     if tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
-        let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
+        let walk = QueryWalk::<E, M, N>::new(
+            &own,
+            mask,
+            bias,
+            &captured,
+            &sizes,
+            comptime!(code.clone()),
+            blueprint,
+        );
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let head_width = W::value();
@@ -75,7 +88,7 @@ pub(crate) fn attention_backward_query<
                 &mut slopes,
                 blueprint,
             );
-            cap_with_slope::<N>(&mut scores, &mut slopes, sizes.softcap, blueprint);
+            walk.modify_with_slope(&mut scores, &mut slopes, token, &sizes, blueprint);
             walk.hide(&mut scores, token, &sizes, blueprint);
             #[unroll(config.unroll)]
             for t in 0..comptime!(config.block) {
@@ -116,8 +129,9 @@ pub(crate) fn attention_backward_query<
                 if row < sizes.seq_q {
                     let start = (rows.first + row) * STATS;
                     stats[start + FACTOR] = factor.extract(lane);
-                    // Softcapped, the gradients that are summed here are not those of the scores.
-                    if comptime!(!blueprint.softcap) {
+                    // Softcapped or bent, the gradients that are summed here are not those of the
+                    // scores.
+                    if comptime!(!(blueprint.softcap || code.bends())) {
                         stats[start + DELTA] = delta.extract(lane);
                     }
                 }

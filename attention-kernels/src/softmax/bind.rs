@@ -10,9 +10,9 @@ use cubecl::{
 use super::{
     args::{LayoutLaunch, LayoutsLaunch, ScoreTableLaunch},
     plan::Plan,
-    tensors::BackwardInputs,
+    tensors::{BackwardInputs, Inputs},
 };
-use crate::TensorRef;
+use crate::{TensorRef, modification::CapturedDataLaunch};
 
 pub(crate) const F32: ElemType = ElemType::Float(FloatKind::F32);
 
@@ -87,6 +87,16 @@ pub(crate) fn score_table<T: Numeric>(tensor: &TensorRef) -> ScoreTableLaunch<T>
         step(tensor, 1),
         step(tensor, 2),
         step(tensor, 3),
+    )
+}
+
+/// What the modification captured.
+pub(crate) fn captured(inputs: &Inputs) -> CapturedDataLaunch {
+    let buffer = |tensor: &Option<TensorRef>| tensor.as_ref().map(|tensor| bind(tensor, 1));
+    CapturedDataLaunch::of(
+        buffer(&inputs.floats),
+        buffer(&inputs.integers),
+        &inputs.modification.values,
     )
 }
 

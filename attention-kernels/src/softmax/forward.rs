@@ -9,7 +9,10 @@ use super::{
     rows::{OwnedRows, key_head, own_rows, tile_count, tile_index},
     score::{HIDDEN, weight},
 };
-use crate::tile::{Stream, accumulate, block_products, filled, packed, store_rows};
+use crate::{
+    modification::{CapturedData, Code},
+    tile::{Stream, accumulate, block_products, filled, packed, store_rows},
+};
 
 /// Online softmax over key blocks (<https://arxiv.org/abs/1805.02867>).
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -33,6 +36,8 @@ pub(crate) fn attention_forward<
     key_layout: Layout,
     value_layout: Layout,
     sizes: Sizes,
+    captured: CapturedData,
+    #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -43,7 +48,7 @@ pub(crate) fn attention_forward<
     let tile = tile_index(blueprint);
     if tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
-        let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &sizes, blueprint);
+        let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let value_width = WV::value();
@@ -83,7 +88,7 @@ pub(crate) fn attention_forward<
                 blueprint.head_dim,
                 config,
             );
-            walk.cap(&mut scores, sizes.softcap, blueprint);
+            walk.modify(&mut scores, token, &sizes, blueprint);
             walk.hide(&mut scores, token, &sizes, blueprint);
             soften::<N>(&mut scores, &mut highest, &mut total, &mut decay, blueprint);
             accumulate::<E, N, RV, WV>(

@@ -4,14 +4,17 @@ use cubecl::prelude::*;
 
 use super::{
     args::{Blueprint, ScoreTable, Sizes},
+    modify::{LaneAxis, Modifier},
     rows::{OwnedRows, visible_keys},
-    score::{HIDDEN, LaneTable, ScoreTables},
+    score::{HIDDEN, LaneTable, ScoreTables, cap_with_slope},
 };
+use crate::modification::{CapturedData, Code};
 
 /// What one unit knows of the score matrix while its keys walk over the queries.
 #[derive(CubeType)]
 pub(crate) struct KeyWalk<E: Float, M: Numeric, N: Size> {
     tables: ScoreTables<E, M>,
+    modifier: Modifier<N>,
     positions: Array<Vector<u32, N>>,
     batch: usize,
     /// One past the last key of the tile.
@@ -24,7 +27,9 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         own: &OwnedRows,
         mask: ComptimeOption<ScoreTable<M>>,
         bias: ComptimeOption<ScoreTable<E>>,
+        captured: &CapturedData,
         sizes: &Sizes,
+        #[comptime] code: Code,
         #[comptime] blueprint: Blueprint,
     ) -> KeyWalk<E, M, N> {
         let lanes = N::value();
@@ -44,12 +49,44 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
             mask.map(|table| LaneTable::<M>::along_keys(table, &own.rows, count, sizes.seq_kv));
         let bias =
             bias.map(|table| LaneTable::<E>::along_keys(table, &own.rows, count, sizes.seq_kv));
+        let modifier = Modifier::<N>::new(
+            &own.rows,
+            sizes.seq_kv,
+            own.batch,
+            captured,
+            LaneAxis::Keys,
+            code,
+            groups,
+        );
         KeyWalk::<E, M, N> {
             tables: ScoreTables::<E, M> { mask, bias },
+            modifier,
             positions,
             batch: own.batch,
             end: own.end,
         }
+    }
+
+    /// Softcaps and modifies a block of products, in place; `gradients` are multiplied by the
+    /// derivative.
+    pub fn modify_with_slope(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        gradients: &mut Array<Vector<f32, N>>,
+        head: usize,
+        token: usize,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        cap_with_slope::<N>(scores, gradients, sizes.softcap, blueprint);
+        self.modifier.modify_with_slope(
+            scores,
+            gradients,
+            head,
+            token,
+            sizes.seq_q - 1,
+            blueprint.tile,
+        );
     }
 
     /// Adds the bias to a block of scores and hides what is masked, in place.
@@ -65,6 +102,8 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         let groups = comptime!(tile.groups);
         self.tables
             .apply::<N>(scores, self.batch, head, token, sizes.seq_q - 1, blueprint);
+        self.modifier
+            .hide(scores, head, token, sizes.seq_q - 1, tile);
         let whole = token + comptime!(tile.block) <= sizes.seq_q
             && self.end <= visible_keys(token, sizes, blueprint.causal);
         if !whole {

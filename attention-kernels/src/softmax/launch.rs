@@ -76,6 +76,8 @@ fn launch_forward(
             layout(&inputs.key, widths.head),
             layout(&inputs.value, widths.value),
             setup.sizes(),
+            bind::captured(inputs),
+            inputs.modification.code.clone(),
             setup.blueprint(plan, inputs, &[], 2),
             inputs.query.elem,
             setup.mask_elem(inputs),

@@ -5,14 +5,17 @@ use cubecl::prelude::*;
 
 use super::{
     args::{Blueprint, ScoreTable, Sizes},
+    modify::{LaneAxis, Modifier},
     rows::{OwnedRows, visible_keys},
-    score::{HIDDEN, LaneTable, ScoreTables, capped},
+    score::{HIDDEN, LaneTable, ScoreTables, cap_with_slope, capped},
 };
+use crate::modification::{CapturedData, Code};
 
 /// What one unit knows of the score matrix while its queries walk over the keys.
 #[derive(CubeType)]
 pub(crate) struct QueryWalk<E: Float, M: Numeric, N: Size> {
     tables: ScoreTables<E, M>,
+    modifier: Modifier<N>,
     visible: Array<Vector<u32, N>>,
     batch: usize,
     head: usize,
@@ -28,7 +31,9 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         own: &OwnedRows,
         mask: ComptimeOption<ScoreTable<M>>,
         bias: ComptimeOption<ScoreTable<E>>,
+        captured: &CapturedData,
         sizes: &Sizes,
+        #[comptime] code: Code,
         #[comptime] blueprint: Blueprint,
     ) -> QueryWalk<E, M, N> {
         let lanes = N::value();
@@ -49,8 +54,18 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
             mask.map(|table| LaneTable::<M>::along_queries(table, &own.rows, count, sizes.seq_q));
         let bias =
             bias.map(|table| LaneTable::<E>::along_queries(table, &own.rows, count, sizes.seq_q));
+        let modifier = Modifier::<N>::new(
+            &own.rows,
+            sizes.seq_q,
+            own.batch,
+            captured,
+            LaneAxis::Queries,
+            code,
+            groups,
+        );
         QueryWalk::<E, M, N> {
             tables: ScoreTables::<E, M> { mask, bias },
+            modifier,
             visible,
             batch: own.batch,
             head: own.head,
@@ -59,20 +74,43 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         }
     }
 
-    /// Softcaps a block of products, in place.
-    pub fn cap(
+    /// Softcaps and modifies a block of products, in place.
+    pub fn modify(
         &self,
         scores: &mut Array<Vector<f32, N>>,
-        softcap: f32,
+        token: usize,
+        sizes: &Sizes,
         #[comptime] blueprint: Blueprint,
     ) {
         let tile = comptime!(blueprint.tile);
         if comptime!(blueprint.softcap) {
             #[unroll(tile.unroll)]
             for slot in 0..comptime!(tile.block * tile.groups) {
-                scores[slot] = capped::<N>(scores[slot], softcap, blueprint);
+                scores[slot] = capped::<N>(scores[slot], sizes.softcap, blueprint);
             }
         }
+        self.modifier
+            .modify(scores, self.head, token, sizes.seq_kv - 1, tile);
+    }
+
+    /// [`Self::modify`]; `gradients` are multiplied by the derivative.
+    pub fn modify_with_slope(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        gradients: &mut Array<Vector<f32, N>>,
+        token: usize,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        cap_with_slope::<N>(scores, gradients, sizes.softcap, blueprint);
+        self.modifier.modify_with_slope(
+            scores,
+            gradients,
+            self.head,
+            token,
+            sizes.seq_kv - 1,
+            blueprint.tile,
+        );
     }
 
     /// Adds the bias to a block of scores and hides what is masked, in place.
@@ -93,6 +131,8 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
             sizes.seq_kv - 1,
             blueprint,
         );
+        self.modifier
+            .hide(scores, self.head, token, sizes.seq_kv - 1, tile);
         if token + comptime!(tile.block) > self.whole {
             #[unroll(tile.unroll)]
             for t in 0..comptime!(tile.block) {

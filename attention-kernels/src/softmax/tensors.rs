@@ -3,7 +3,7 @@
 use attention_core::AttentionShapes;
 use cubecl::server::Handle;
 
-use crate::TensorRef;
+use crate::{TensorRef, modification::Modification};
 
 /// The tensors of one call. Query, key, value and bias have the same element type.
 #[derive(Debug, Clone)]
@@ -18,6 +18,12 @@ pub struct Inputs {
     pub mask: Option<TensorRef>,
     /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`, added to the scores.
     pub bias: Option<TensorRef>,
+    /// Score modification and mask as code.
+    pub modification: Modification,
+    /// `[1, 1, 1, elements]` of f32: the modification's float tensors, one after the other.
+    pub floats: Option<TensorRef>,
+    /// `[1, 1, 1, elements]` of 32-bit integers: the modification's integer tensors, likewise.
+    pub integers: Option<TensorRef>,
 }
 
 /// What the forward leaves on the device.
@@ -59,6 +65,20 @@ pub struct Gradients {
 }
 
 impl Inputs {
+    /// Without mask, bias and modification.
+    pub fn new(query: TensorRef, key: TensorRef, value: TensorRef) -> Self {
+        Self {
+            query,
+            key,
+            value,
+            mask: None,
+            bias: None,
+            modification: Modification::default(),
+            floats: None,
+            integers: None,
+        }
+    }
+
     /// The shapes as given.
     pub fn shapes(&self) -> AttentionShapes {
         AttentionShapes {

@@ -37,6 +37,8 @@ pub(super) fn check(
     if let Some(mask) = &options.mask {
         check_device("mask", &mask.device(), &device)?;
     }
+    #[cfg(feature = "cube")]
+    super::modification::check(options, &device)?;
     Ok(problem)
 }
 

@@ -37,7 +37,28 @@ pub fn unfused_attention(
     options: AttentionOptions,
 ) -> Result<(Tensor<4>, Tensor<3>), AttentionError> {
     let problem = check(&query, &key, &value, &options)?;
+    refuse_code(&options)?;
     Ok(compose(query, key, value, options, &problem))
+}
+
+/// Only kernels can run code.
+pub(super) fn refuse_code(options: &AttentionOptions) -> Result<(), AttentionError> {
+    #[cfg(feature = "cube")]
+    for (argument, given) in [
+        ("score_mod", options.score_mod.is_some()),
+        ("mask_mod", options.mask_mod.is_some()),
+    ] {
+        if given {
+            return Err(AttentionError::Value {
+                argument,
+                given: "a function".into(),
+                accepted: "none where Burn's own operations run; a bias or a mask as a tensor"
+                    .into(),
+            });
+        }
+    }
+    let _ = options;
+    Ok(())
 }
 
 /// [`unfused_attention`] of checked arguments, accumulating in `f32` whatever the inputs' dtype.

@@ -15,9 +15,18 @@
 mod backend;
 pub(crate) mod check;
 pub mod composition;
+#[cfg(feature = "cube")]
+mod modification;
 mod options;
 
 pub use attention_core::{AttentionError, AttentionSpec, CausalAlignment};
+#[cfg(feature = "cube")]
+pub use attention_kernels::{
+    modification::{Captured, Lanes, Place},
+    variants,
+};
+#[cfg(feature = "cube")]
+pub use modification::{MaskMod, ScoreMod};
 pub use options::AttentionOptions;
 
 use burn::tensor::Tensor;
@@ -32,6 +41,7 @@ use burn::tensor::Tensor;
 /// - `value`: `[batch, kv_heads, seq_kv, value_dim]`
 /// - `options.mask`, `options.bias`: `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`; `true` in the
 ///   mask hides the key
+/// - tensors that `options.score_mod` and `options.mask_mod` captured: whatever their functions read
 /// - returns `[batch, heads, seq_q, value_dim]`
 ///
 /// `head_dim` and `value_dim` go up to 256, sequences may have any length, 0 included, and inputs
@@ -88,7 +98,8 @@ pub fn attention(
 /// - [`AttentionError::DType`]: a dtype that the device does not have, or that differs from the
 ///   query's
 /// - [`AttentionError::Device`]: a tensor on another device than the query
-/// - [`AttentionError::Value`]: a scale that is not finite, a softcap that is not positive
+/// - [`AttentionError::Value`]: a scale that is not finite, a softcap that is not positive, code on a
+///   device that has no kernels
 ///
 /// ```
 /// use attention_models::ops::{AttentionOptions, try_attention};
@@ -168,6 +179,7 @@ pub fn try_attention_with_lse(
     if backend::has_kernels(&query.device()) {
         return Ok(backend::attention(query, key, value, options));
     }
+    composition::refuse_code(&options)?;
     Ok(composition::compose_in_f32(
         query, key, value, options, &problem,
     ))

@@ -3,11 +3,15 @@
 use attention_core::{AttentionSpec, CausalAlignment};
 use burn::tensor::{Bool, Tensor};
 
+#[cfg(feature = "cube")]
+use super::{MaskMod, ScoreMod};
+
 /// Options of [`attention`](super::attention): the scalar [`AttentionSpec`], a boolean mask and an
-/// additive bias. All of them combine, and any combination stays fused.
+/// additive bias, a score modification and a mask as code. All of them combine, and any combination
+/// stays fused.
 ///
-/// Scores are `scale * q k^T`, then softcap, then the bias is added, then the causal mask and the
-/// boolean mask exclude keys, then softmax.
+/// Scores are `scale * q k^T`, then softcap, then the score modification, then the bias is added,
+/// then the masks exclude keys, then softmax.
 ///
 /// ```
 /// use attention_core::CausalAlignment;
@@ -36,6 +40,12 @@ pub struct AttentionOptions {
     /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`, added to the scores; the query's dtype. It
     /// receives a gradient.
     pub bias: Option<Tensor<4>>,
+    /// Code that changes the scores.
+    #[cfg(feature = "cube")]
+    pub score_mod: Option<ScoreMod>,
+    /// Code that says which keys a query sees: `true` shows the key.
+    #[cfg(feature = "cube")]
+    pub mask_mod: Option<MaskMod>,
 }
 
 impl AttentionOptions {
@@ -66,6 +76,26 @@ impl AttentionOptions {
     /// Adds `bias` to the scores: `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`.
     pub fn with_bias(mut self, bias: Tensor<4>) -> Self {
         self.bias = Some(bias);
+        self
+    }
+
+    /// Changes the scores by code, after those that were given before.
+    #[cfg(feature = "cube")]
+    pub fn with_score_mod(mut self, score_mod: ScoreMod) -> Self {
+        self.score_mod = Some(match self.score_mod.take() {
+            Some(before) => before.then(score_mod),
+            None => score_mod,
+        });
+        self
+    }
+
+    /// Shows only keys that the code shows, and those that were given before.
+    #[cfg(feature = "cube")]
+    pub fn with_mask_mod(mut self, mask_mod: MaskMod) -> Self {
+        self.mask_mod = Some(match self.mask_mod.take() {
+            Some(before) => before.and(mask_mod),
+            None => mask_mod,
+        });
         self
     }
 }

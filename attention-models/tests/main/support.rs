@@ -102,6 +102,7 @@ impl Inputs {
                 spec: case.spec,
                 mask: case.mask.map(|shape| mask(shape, device)),
                 bias: case.bias.map(|shape| float(shape, 5)),
+                ..AttentionOptions::default()
             },
             grad_out: Tensor::<4>::from_data(random(case.out(), 6), device).cast(case.dtype),
             grad_lse: Tensor::<4>::from_data(grad_lse, device).reshape(lse),

@@ -1,5 +1,7 @@
 //! One attention problem with its inputs, and its check against the truth.
 
+use std::{fmt, sync::Arc};
+
 use anyhow::Result;
 use attention_core::{
     AttentionSpec, DType,
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::{
     cli::verify_models::Row,
-    ops::{composition::unfused_attention, try_attention_with_lse},
+    ops::{AttentionOptions, composition::unfused_attention, try_attention_with_lse},
 };
 
 /// An attention problem on the host.
@@ -31,6 +33,19 @@ pub struct Case {
     pub grad_out: Tensor4,
     /// What somebody else computed.
     pub known: Outputs,
+    /// Ours gets these options instead of mask, bias and scalar options, which say the same to the
+    /// oracle.
+    pub code: Option<Code>,
+}
+
+/// Options with code, made on a device.
+#[derive(Clone)]
+pub struct Code(pub Arc<dyn Fn(&Device) -> AttentionOptions + Send + Sync>);
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Code")
+    }
 }
 
 /// The outputs of a forward and backward pass by name: `out`, `lse`, `dq`, `dk`, `dv` and, with a
@@ -54,7 +69,17 @@ impl Case {
             spec: entry.spec,
             grad_out: random([batch, heads, seq_q, shapes.value[3]], 4),
             known: Vec::new(),
+            code: None,
         }
+    }
+
+    /// The same case with its options spelled as code.
+    pub fn with_code(
+        mut self,
+        options: impl Fn(&Device) -> AttentionOptions + Send + Sync + 'static,
+    ) -> Self {
+        self.code = Some(Code(Arc::new(options)));
+        self
     }
 
     /// The same case with every value rounded to `dtype`.
@@ -87,7 +112,9 @@ impl Case {
             ("dk", backward.key.data),
             ("dv", backward.value.data),
         ];
-        outputs.extend(backward.bias.map(|bias| ("dbias", bias.data)));
+        if self.code.is_none() {
+            outputs.extend(backward.bias.map(|bias| ("dbias", bias.data)));
+        }
         Ok(outputs)
     }
 
@@ -96,12 +123,24 @@ impl Case {
     /// # Errors
     /// Whatever the operation refuses.
     pub fn unfused(&self, dtype: DType, device: &Device) -> Result<Outputs> {
-        run::forward_and_backward(self, dtype, device, unfused_attention)
+        let without_code = Self {
+            code: None,
+            ..self.clone()
+        };
+        run::forward_and_backward(&without_code, dtype, device, unfused_attention)
+    }
+
+    /// What our operation gives in `dtype` on `device`.
+    ///
+    /// # Errors
+    /// Whatever the operation refuses.
+    pub fn ours(&self, dtype: DType, device: &Device) -> Result<Outputs> {
+        run::forward_and_backward(self, dtype, device, try_attention_with_lse)
     }
 
     fn measure(&self, dtype: DType, device: &Device) -> Result<Measured> {
         Ok(Measured {
-            ours: run::forward_and_backward(self, dtype, device, try_attention_with_lse)?,
+            ours: self.ours(dtype, device)?,
             unfused: self.unfused(dtype, device)?,
             expected: self.expected()?,
         })

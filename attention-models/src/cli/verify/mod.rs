@@ -7,6 +7,7 @@ mod mha;
 mod operations;
 mod report;
 mod run;
+mod variants;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -2,7 +2,7 @@
 //!
 //! Masks there say who takes part; here they say who does not.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use attention_core::{
@@ -10,8 +10,12 @@ use attention_core::{
     oracle::{Inputs, Mask4, Tensor4},
 };
 use burn::tensor::TensorData;
+use serde_json::Value;
 
-use super::case::{Case, Outputs};
+use super::{
+    case::{Case, Outputs},
+    variants,
+};
 use crate::models::checkpoint::Weights;
 
 /// Fills in what the names of a golden's tensors do not say: options, masks, biases.
@@ -24,13 +28,19 @@ pub fn reader(name: &str) -> Option<Reader> {
         "causal_alignment" => Some(causal_alignment),
         "softcap" => Some(softcap),
         "fully_masked_rows" => Some(fully_masked_rows),
-        _ => None,
+        _ => variants::reader(name),
     }
 }
 
 /// The cases of a golden folder.
 pub fn cases(folder: &Path, read: Reader) -> Result<Vec<Case>> {
     let data = Weights::open(&folder.join("io.safetensors"))?.data()?;
+    let meta = folder.join("meta.json");
+    let meta: Value = match fs::read(&meta) {
+        Ok(text) => serde_json::from_slice(&text)
+            .with_context(|| format!("`{}` is not JSON", meta.display()))?,
+        Err(_) => Value::Null,
+    };
     let names: Vec<_> = data
         .keys()
         .filter_map(|name| Some(name.strip_prefix("in.")?.strip_suffix(".q")?.to_string()))
@@ -40,6 +50,7 @@ pub fn cases(folder: &Path, read: Reader) -> Result<Vec<Case>> {
         let tensors = Tensors {
             data: &data,
             case: &name,
+            meta: &meta["cases"][&name],
         };
         let mut case = tensors.case()?;
         read(&tensors, &mut case).with_context(|| format!("case `{name}`"))?;
@@ -52,6 +63,7 @@ pub fn cases(folder: &Path, read: Reader) -> Result<Vec<Case>> {
 pub struct Tensors<'a> {
     data: &'a BTreeMap<String, TensorData>,
     case: &'a str,
+    meta: &'a Value,
 }
 
 impl Tensors<'_> {
@@ -59,7 +71,38 @@ impl Tensors<'_> {
         self.data.get(&format!("{side}.{}.{name}", self.case))
     }
 
-    fn input(&self, name: &str) -> Result<Tensor4> {
+    /// A number that `meta.json` has for the case.
+    pub fn number(&self, name: &str) -> Result<u32> {
+        let number = self.meta[name].as_u64().and_then(|n| n.try_into().ok());
+        number.with_context(|| format!("`meta.json` has no number `{name}` for the case"))
+    }
+
+    /// Whether `meta.json` says so of the case.
+    pub fn flag(&self, name: &str) -> bool {
+        self.meta[name].as_bool() == Some(true)
+    }
+
+    /// The integers of an input.
+    pub fn integers(&self, name: &str) -> Result<Vec<i32>> {
+        let data = self.find("in", name);
+        let data = data.with_context(|| format!("the golden has no input `{name}`"))?;
+        Ok(data.iter::<i32>().collect())
+    }
+
+    /// The integers of an output.
+    pub fn known_integers(&self, name: &str) -> Result<Vec<i32>> {
+        let data = self.find("out", name);
+        let data = data.with_context(|| format!("the golden has no output `{name}`"))?;
+        Ok(data.iter::<i32>().collect())
+    }
+
+    /// The numbers that `meta.json` lists for the case, if any.
+    pub fn numbers(&self, name: &str) -> Vec<u64> {
+        let list = self.meta[name].as_array().into_iter().flatten();
+        list.filter_map(Value::as_u64).collect()
+    }
+
+    pub fn input(&self, name: &str) -> Result<Tensor4> {
         let data = self
             .find("in", name)
             .with_context(|| format!("the golden has no input `in.{}.{name}`", self.case))?;
@@ -69,7 +112,7 @@ impl Tensors<'_> {
         ))
     }
 
-    fn mask(&self, name: &str) -> Result<Mask4> {
+    pub fn mask(&self, name: &str) -> Result<Mask4> {
         let takes_part = self.input(name)?;
         let hidden = takes_part.data.iter().map(|value| *value == 0.0);
         Ok(Mask4::new(takes_part.shape, hidden.collect()))
@@ -100,6 +143,7 @@ impl Tensors<'_> {
             spec: AttentionSpec::default(),
             grad_out: self.input("dout").or_else(|_| self.input("d_out"))?,
             known: self.outputs(),
+            code: None,
         })
     }
 }

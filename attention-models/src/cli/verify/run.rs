@@ -34,10 +34,14 @@ pub fn forward_and_backward(
         tracked(&inputs.value),
     );
     let bias = inputs.bias.as_ref().map(tracked);
-    let options = AttentionOptions {
-        spec: case.spec,
-        mask: inputs.mask.as_ref().map(|mask| upload_mask(mask, &device)),
-        bias: bias.clone(),
+    let options = match &case.code {
+        Some(code) => (code.0)(&device),
+        None => AttentionOptions {
+            spec: case.spec,
+            mask: inputs.mask.as_ref().map(|mask| upload_mask(mask, &device)),
+            bias: bias.clone(),
+            ..AttentionOptions::default()
+        },
     };
     let (out, lse) = operation(query.clone(), key.clone(), value.clone(), options)?;
     let grad_out = upload(&case.grad_out, dtype, &device);
@@ -56,7 +60,7 @@ pub fn forward_and_backward(
         gradient("dk", &key)?,
         gradient("dv", &value)?,
     ];
-    if let Some(bias) = &bias {
+    if let (Some(bias), None) = (&bias, &case.code) {
         outputs.push(gradient("dbias", bias)?);
     }
     Ok(outputs)

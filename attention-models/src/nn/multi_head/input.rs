@@ -2,6 +2,9 @@
 
 use burn::tensor::{Bool, Tensor};
 
+#[cfg(feature = "cube")]
+use crate::ops::{MaskMod, ScoreMod};
+
 /// Input of [`MultiHeadAttention::forward`](super::MultiHeadAttention::forward).
 #[derive(Debug, Clone)]
 pub struct MhaInput {
@@ -17,6 +20,12 @@ pub struct MhaInput {
     pub mask_attn: Option<Tensor<3, Bool>>,
     /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`, added to the scores.
     pub bias: Option<Tensor<4>>,
+    /// Code that changes the scores.
+    #[cfg(feature = "cube")]
+    pub score_mod: Option<ScoreMod>,
+    /// Code that says which keys a query sees.
+    #[cfg(feature = "cube")]
+    pub mask_mod: Option<MaskMod>,
 }
 
 impl MhaInput {
@@ -34,6 +43,10 @@ impl MhaInput {
             mask_pad: None,
             mask_attn: None,
             bias: None,
+            #[cfg(feature = "cube")]
+            score_mod: None,
+            #[cfg(feature = "cube")]
+            mask_mod: None,
         }
     }
 
@@ -52,6 +65,20 @@ impl MhaInput {
     /// Adds to the scores: `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`.
     pub fn bias(mut self, bias: Tensor<4>) -> Self {
         self.bias = Some(bias);
+        self
+    }
+
+    /// Changes the scores by code.
+    #[cfg(feature = "cube")]
+    pub fn score_mod(mut self, score_mod: ScoreMod) -> Self {
+        self.score_mod = Some(score_mod);
+        self
+    }
+
+    /// Shows only keys that the code shows.
+    #[cfg(feature = "cube")]
+    pub fn mask_mod(mut self, mask_mod: MaskMod) -> Self {
+        self.mask_mod = Some(mask_mod);
         self
     }
 }

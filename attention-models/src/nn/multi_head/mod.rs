@@ -108,6 +108,10 @@ impl MultiHeadAttention {
             spec: self.spec,
             mask: combined_mask(input.mask_pad, input.mask_attn),
             bias: input.bias,
+            #[cfg(feature = "cube")]
+            score_mod: input.score_mod,
+            #[cfg(feature = "cube")]
+            mask_mod: input.mask_mod,
         };
         let context = try_attention(query, key, value, options)?;
         Ok(self.output.forward(merge_heads(context)))

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use attention_core::AttentionSpec;
+use attention_kernels::modification::Modification;
 use burn::backend::{
     Autodiff, Backend, TensorMetadata,
     autodiff::{
@@ -15,17 +16,25 @@ use burn::backend::{
 
 use super::AttentionOps;
 use super::values::{BackwardInputs, InputGradients, Inputs, MaybeFloat, Output};
+use crate::ops::modification::captured_gradient;
 
 /// The gradient of the log-sum-exp on its way to the backward pass of the output, whose node is
 /// the only one that leads to the inputs.
 type LseGradient<B> = Arc<Mutex<Option<FloatTensor<B>>>>;
+
+/// What a call carries beside its tensors.
+#[derive(Debug, Clone)]
+struct Call {
+    spec: AttentionSpec,
+    modification: Modification,
+}
 
 /// What the backward pass needs of the forward pass: no score matrix among it.
 #[derive(Debug, Clone)]
 struct Saved<B: Backend> {
     inputs: Inputs<B>,
     output: Output<B>,
-    spec: AttentionSpec,
+    call: Call,
     grad_lse: LseGradient<B>,
 }
 
@@ -34,6 +43,16 @@ struct AttentionBackward;
 
 #[derive(Debug)]
 struct LseBackward;
+
+/// The operation of a tensor that receives no gradient, only asked whether it expects one.
+#[derive(Debug)]
+struct Constant;
+
+impl<B: Backend> Backward<B, 1> for Constant {
+    type State = ();
+
+    fn backward(self, _: Ops<(), 1>, _: &mut Gradients, _: &mut Checkpointer) {}
+}
 
 impl<B: AttentionOps, const N: usize> Backward<B, N> for AttentionBackward {
     type State = Saved<B>;
@@ -53,7 +72,8 @@ impl<B: AttentionOps, const N: usize> Backward<B, N> for AttentionBackward {
             grad_out,
             grad_lse: MaybeFloat::from(grad_lse),
         };
-        let gradients = B::attention_backward(inputs, saved.spec, bias_grad);
+        let gradients =
+            B::attention_backward(inputs, saved.call.spec, saved.call.modification, bias_grad);
         let computed = [
             Some(gradients.query),
             Some(gradients.key),
@@ -84,7 +104,11 @@ impl<B: Backend> Backward<B, 1> for LseBackward {
 }
 
 impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
-    fn attention_forward(inputs: Inputs<Self>, spec: AttentionSpec) -> Output<Self> {
+    fn attention_forward(
+        inputs: Inputs<Self>,
+        spec: AttentionSpec,
+        modification: Modification,
+    ) -> Output<Self> {
         let (query, query_node) = inputs.query.into_parts();
         let (key, key_node) = inputs.key.into_parts();
         let (value, value_node) = inputs.value.into_parts();
@@ -93,48 +117,66 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
             .into_option()
             .map(|bias| bias.into_parts())
             .unzip();
+        let floats = inputs.floats.into_option().map(constant::<B, C>);
         let inputs = Inputs {
             query,
             key,
             value,
             mask: inputs.mask.into_option().into(),
             bias: MaybeFloat::from(bias),
+            floats: MaybeFloat::from(floats),
+            integers: inputs.integers.into_option().into(),
         };
+        let call = Call { spec, modification };
         match bias_node {
-            None => record::<B, C, 3>([query_node, key_node, value_node], inputs, spec),
-            Some(bias) => record::<B, C, 4>([query_node, key_node, value_node, bias], inputs, spec),
+            None => record::<B, C, 3>([query_node, key_node, value_node], inputs, call),
+            Some(bias) => record::<B, C, 4>([query_node, key_node, value_node, bias], inputs, call),
         }
     }
 
     fn attention_backward(
         _: BackwardInputs<Self>,
         _: AttentionSpec,
+        _: Modification,
         _: bool,
     ) -> InputGradients<Self> {
         panic!("second-order gradients of attention are not supported")
     }
 }
 
+/// What code captured takes part without a gradient. One that expects a gradient cannot be told from
+/// one that does not before it gets here.
+fn constant<B: Backend, C: CheckpointStrategy>(
+    floats: FloatTensor<Autodiff<B, C>>,
+) -> FloatTensor<B> {
+    let (floats, node) = floats.into_parts();
+    let prepared = Backward::<B, 1>::prepare::<C>(Constant, [node]).compute_bound();
+    if matches!(prepared.stateful(), OpsKind::Tracked(_)) {
+        panic!("{}", captured_gradient());
+    }
+    floats
+}
+
 /// Runs the forward pass and, if a gradient is wanted, registers the backward pass.
 fn record<B: AttentionOps, C: CheckpointStrategy, const N: usize>(
     nodes: [NodeGuard; N],
     inputs: Inputs<B>,
-    spec: AttentionSpec,
+    call: Call,
 ) -> Output<Autodiff<B, C>> {
     let prepared = Backward::<B, N>::prepare::<C>(AttentionBackward, nodes).compute_bound();
     let grad_lse = LseGradient::<B>::default();
     let (out, lse) = match prepared.stateful() {
         OpsKind::UnTracked(prepared) => {
-            let Output { out, lse } = B::attention_forward(inputs, spec);
+            let Output { out, lse } = B::attention_forward(inputs, call.spec, call.modification);
             (prepared.finish(out), lse)
         }
         OpsKind::Tracked(prepared) => {
-            let output = B::attention_forward(inputs.clone(), spec);
+            let output = B::attention_forward(inputs.clone(), call.spec, call.modification.clone());
             let (out, lse) = (output.out.clone(), output.lse.clone());
             let saved = Saved {
                 inputs,
                 output,
-                spec,
+                call,
                 grad_lse: grad_lse.clone(),
             };
             (prepared.finish(saved, out), lse)

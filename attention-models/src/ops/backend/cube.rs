@@ -1,7 +1,7 @@
 //! Every CubeCL runtime: the kernels read Burn's buffers where they lie.
 
 use attention_core::AttentionSpec;
-use attention_kernels::{TensorRef, softmax};
+use attention_kernels::{TensorRef, modification::Modification, softmax};
 use burn::backend::{TensorMetadata, cubecl::dtype_to_storage_type};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
@@ -14,12 +14,16 @@ use super::values::{BackwardInputs, InputGradients, Inputs, MaybeFloat, Output};
 use super::{AttentionOps, launched, output_shapes};
 
 impl AttentionOps for CubeBackend {
-    fn attention_forward(inputs: Inputs<Self>, spec: AttentionSpec) -> Output<Self> {
+    fn attention_forward(
+        inputs: Inputs<Self>,
+        spec: AttentionSpec,
+        modification: Modification,
+    ) -> Output<Self> {
         let query = inputs.query.clone();
         let (out, lse) = output_shapes(query.shape().dims(), inputs.value.shape().dims());
         let output = launched(softmax::forward(
             &query.client,
-            &kernel_inputs(inputs),
+            &kernel_inputs(inputs, modification),
             &spec,
         ));
         Output {
@@ -31,6 +35,7 @@ impl AttentionOps for CubeBackend {
     fn attention_backward(
         inputs: BackwardInputs<Self>,
         spec: AttentionSpec,
+        modification: Modification,
         bias_grad: bool,
     ) -> InputGradients<Self> {
         let Inputs {
@@ -40,7 +45,7 @@ impl AttentionOps for CubeBackend {
         let gradients = launched(softmax::backward(
             &query.client,
             &softmax::BackwardInputs {
-                forward: kernel_inputs(inputs.forward),
+                forward: kernel_inputs(inputs.forward, modification),
                 out: tensor_ref(inputs.output.out),
                 lse: row_ref(inputs.output.lse),
                 grad_out: tensor_ref(inputs.grad_out),
@@ -62,14 +67,25 @@ impl AttentionOps for CubeBackend {
     }
 }
 
-fn kernel_inputs(inputs: Inputs<CubeBackend>) -> softmax::Inputs {
+fn kernel_inputs(inputs: Inputs<CubeBackend>, modification: Modification) -> softmax::Inputs {
     softmax::Inputs {
         query: tensor_ref(inputs.query),
         key: tensor_ref(inputs.key),
         value: tensor_ref(inputs.value),
         mask: inputs.mask.into_option().map(tensor_ref),
         bias: inputs.bias.into_option().map(tensor_ref),
+        modification,
+        floats: inputs.floats.into_option().map(flat_ref),
+        integers: inputs.integers.into_option().map(flat_ref),
     }
+}
+
+/// `[elements]` as `[1, 1, 1, elements]`.
+fn flat_ref(tensor: CubeTensor) -> TensorRef {
+    let tensor = into_contiguous(tensor);
+    let [elements] = tensor.meta.shape().dims();
+    let elem = elem(tensor.dtype);
+    TensorRef::contiguous(tensor.handle, [1, 1, 1, elements], elem)
 }
 
 /// A view of `[batch, heads, sequence, dim]` with its strides; only a tiled layout is copied.

@@ -7,23 +7,30 @@
 mod memory;
 
 use attention_core::{AttentionError, AttentionSpec};
-use attention_kernels::softmax;
+use attention_kernels::{modification::Modification, softmax};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 
-use super::values::{BackwardInputs, InputGradients, Inputs, MaybeBool, MaybeFloat, Output};
+use super::values::{
+    BackwardInputs, InputGradients, Inputs, MaybeBool, MaybeFloat, MaybeInt, Output,
+};
 use super::{AttentionOps, launched, output_shapes};
-use memory::{Uploads, client, download, plain};
+use memory::{Uploads, client, contiguous, download, plain};
 
 impl AttentionOps for Flex {
-    fn attention_forward(inputs: Inputs<Self>, spec: AttentionSpec) -> Output<Self> {
-        launched(forward(plain_inputs(inputs), spec))
+    fn attention_forward(
+        inputs: Inputs<Self>,
+        spec: AttentionSpec,
+        modification: Modification,
+    ) -> Output<Self> {
+        launched(forward(plain_inputs(inputs), spec, modification))
     }
 
     fn attention_backward(
         inputs: BackwardInputs<Self>,
         spec: AttentionSpec,
+        modification: Modification,
         bias_grad: bool,
     ) -> InputGradients<Self> {
         let inputs = BackwardInputs {
@@ -35,15 +42,23 @@ impl AttentionOps for Flex {
             grad_out: plain(inputs.grad_out),
             grad_lse: MaybeFloat::from(inputs.grad_lse.as_option().map(FlexTensor::to_contiguous)),
         };
-        launched(backward(inputs, spec, bias_grad))
+        launched(backward(inputs, spec, modification, bias_grad))
     }
 }
 
-fn forward(inputs: Inputs<Flex>, spec: AttentionSpec) -> Result<Output<Flex>, AttentionError> {
+fn forward(
+    inputs: Inputs<Flex>,
+    spec: AttentionSpec,
+    modification: Modification,
+) -> Result<Output<Flex>, AttentionError> {
     let dtype = inputs.query.dtype();
     let (out, lse) = output_shapes(inputs.query.shape().dims(), inputs.value.shape().dims());
     let uploads = Uploads::new(&input_tensors(&inputs))?;
-    let output = softmax::forward(client(), &kernel_inputs(&uploads, &inputs), &spec)?;
+    let output = softmax::forward(
+        client(),
+        &kernel_inputs(&uploads, &inputs, modification),
+        &spec,
+    )?;
     Ok(Output {
         out: download(output.out, out.into(), dtype)?,
         lse: download(output.lse, lse.into(), DType::F32)?,
@@ -53,6 +68,7 @@ fn forward(inputs: Inputs<Flex>, spec: AttentionSpec) -> Result<Output<Flex>, At
 fn backward(
     inputs: BackwardInputs<Flex>,
     spec: AttentionSpec,
+    modification: Modification,
     bias_grad: bool,
 ) -> Result<InputGradients<Flex>, AttentionError> {
     let forward = &inputs.forward;
@@ -64,7 +80,7 @@ fn backward(
     let gradients = softmax::backward(
         client(),
         &softmax::BackwardInputs {
-            forward: kernel_inputs(&uploads, forward),
+            forward: kernel_inputs(&uploads, forward, modification),
             out: uploads.view(&inputs.output.out),
             lse: uploads.view(&inputs.output.lse),
             grad_out: uploads.view(&inputs.grad_out),
@@ -86,13 +102,23 @@ fn backward(
     })
 }
 
-fn kernel_inputs(uploads: &Uploads, inputs: &Inputs<Flex>) -> softmax::Inputs {
+fn kernel_inputs(
+    uploads: &Uploads,
+    inputs: &Inputs<Flex>,
+    modification: Modification,
+) -> softmax::Inputs {
     softmax::Inputs {
         query: uploads.view(&inputs.query),
         key: uploads.view(&inputs.key),
         value: uploads.view(&inputs.value),
         mask: inputs.mask.as_option().map(|mask| uploads.view(mask)),
         bias: inputs.bias.as_option().map(|bias| uploads.view(bias)),
+        modification,
+        floats: inputs.floats.as_option().map(|tensor| uploads.flat(tensor)),
+        integers: inputs
+            .integers
+            .as_option()
+            .map(|tensor| uploads.flat(tensor)),
     }
 }
 
@@ -101,6 +127,8 @@ fn input_tensors(inputs: &Inputs<Flex>) -> Vec<&FlexTensor> {
         .into_iter()
         .chain(inputs.mask.as_option())
         .chain(inputs.bias.as_option())
+        .chain(inputs.floats.as_option())
+        .chain(inputs.integers.as_option())
         .collect()
 }
 
@@ -111,5 +139,7 @@ fn plain_inputs(inputs: Inputs<Flex>) -> Inputs<Flex> {
         value: plain(inputs.value),
         mask: MaybeBool::from(inputs.mask.into_option().map(plain)),
         bias: MaybeFloat::from(inputs.bias.into_option().map(plain)),
+        floats: MaybeFloat::from(inputs.floats.into_option().map(contiguous)),
+        integers: MaybeInt::from(inputs.integers.into_option().map(contiguous)),
     }
 }

@@ -8,15 +8,16 @@ mod flex;
 mod values;
 
 use attention_core::{AttentionError, AttentionSpec};
+use attention_kernels::modification::Modification;
 use burn::backend::{
     Backend, Dispatch, DispatchDevice, backend_extension, fusion::custom::TensorSpec,
 };
 use burn::tensor::{DType, Device, Shape, Tensor};
 
-use super::AttentionOptions;
+use super::{AttentionOptions, modification::Flat};
 use values::{
     BackwardInputs, BackwardInputsMetadata, InputGradients, InputGradientsMetadata, Inputs,
-    InputsMetadata, MaybeBool, MaybeFloat, MaybeFloatMetadata, Output, OutputMetadata,
+    InputsMetadata, MaybeBool, MaybeFloat, MaybeFloatMetadata, MaybeInt, Output, OutputMetadata,
 };
 
 /// What a backend offers to run attention fused. The arguments have been checked.
@@ -27,6 +28,7 @@ pub trait AttentionOps: Backend {
     fn attention_forward(
         #[extension_type] inputs: Inputs<Self>,
         spec: AttentionSpec,
+        modification: Modification,
     ) -> Output<Self>;
 
     /// The gradients of the inputs; that of the bias only if `bias_grad`.
@@ -34,6 +36,7 @@ pub trait AttentionOps: Backend {
     fn attention_backward(
         #[extension_type] inputs: BackwardInputs<Self>,
         spec: AttentionSpec,
+        modification: Modification,
         bias_grad: bool,
     ) -> InputGradients<Self>;
 }
@@ -55,14 +58,18 @@ pub(super) fn attention(
     value: Tensor<4>,
     options: AttentionOptions,
 ) -> (Tensor<4>, Tensor<3>) {
+    let flat = Flat::new(options.score_mod, options.mask_mod);
     let inputs = Inputs {
         query: query.into_dispatch(),
         key: key.into_dispatch(),
         value: value.into_dispatch(),
         mask: MaybeBool::from(options.mask.map(Tensor::into_dispatch)),
         bias: MaybeFloat::from(options.bias.map(Tensor::into_dispatch)),
+        floats: MaybeFloat::from(flat.floats.map(Tensor::into_dispatch)),
+        integers: MaybeInt::from(flat.integers.map(Tensor::into_dispatch)),
     };
-    let output = <Dispatch as AttentionOps>::attention_forward(inputs, options.spec);
+    let output =
+        <Dispatch as AttentionOps>::attention_forward(inputs, options.spec, flat.modification);
     (
         Tensor::from_dispatch(output.out),
         Tensor::from_dispatch(output.lse),
@@ -80,7 +87,11 @@ fn output_shapes(query: [usize; 4], value: [usize; 4]) -> ([usize; 4], [usize; 3
     ([batch, heads, seq_q, value[3]], [batch, heads, seq_q])
 }
 
-fn describe_output(inputs: &InputsMetadata, _spec: &AttentionSpec) -> OutputMetadata {
+fn describe_output(
+    inputs: &InputsMetadata,
+    _spec: &AttentionSpec,
+    _code: &Modification,
+) -> OutputMetadata {
     let (out, lse) = output_shapes(inputs.query.shape.dims(), inputs.value.shape.dims());
     OutputMetadata {
         out: TensorSpec::new(Shape::from(out), inputs.query.dtype),
@@ -91,6 +102,7 @@ fn describe_output(inputs: &InputsMetadata, _spec: &AttentionSpec) -> OutputMeta
 fn describe_gradients(
     inputs: &BackwardInputsMetadata,
     _spec: &AttentionSpec,
+    _code: &Modification,
     bias_grad: &bool,
 ) -> InputGradientsMetadata {
     let forward = &inputs.forward;

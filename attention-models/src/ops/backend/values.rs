@@ -2,7 +2,7 @@
 
 use burn::backend::{
     Backend, ExtensionType,
-    tensor::{BoolTensor, FloatTensor},
+    tensor::{BoolTensor, FloatTensor, IntTensor},
 };
 
 /// An optional float tensor, in the form that backend extensions take.
@@ -21,7 +21,16 @@ pub enum MaybeBool<B: Backend> {
     Given(BoolTensor<B>),
 }
 
-/// The tensors of a forward pass; the mask in Burn's polarity.
+/// An optional int tensor, in the form that backend extensions take.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub enum MaybeInt<B: Backend> {
+    Absent,
+    Given(IntTensor<B>),
+}
+
+/// The tensors of a forward pass; the mask in Burn's polarity, and what code captured in one
+/// dimension.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion)]
 pub struct Inputs<B: Backend> {
@@ -32,6 +41,10 @@ pub struct Inputs<B: Backend> {
     pub mask: MaybeBool<B>,
     #[extension_type]
     pub bias: MaybeFloat<B>,
+    #[extension_type]
+    pub floats: MaybeFloat<B>,
+    #[extension_type]
+    pub integers: MaybeInt<B>,
 }
 
 /// What a forward pass gives: `[batch, heads, seq_q, value_dim]` in the query's dtype, and
@@ -107,6 +120,29 @@ impl<B: Backend> MaybeBool<B> {
 
     #[cfg(feature = "cpu")]
     pub fn as_option(&self) -> Option<&BoolTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Given(tensor) => Some(tensor),
+        }
+    }
+}
+
+impl<B: Backend> From<Option<IntTensor<B>>> for MaybeInt<B> {
+    fn from(tensor: Option<IntTensor<B>>) -> Self {
+        tensor.map_or(Self::Absent, Self::Given)
+    }
+}
+
+impl<B: Backend> MaybeInt<B> {
+    pub fn into_option(self) -> Option<IntTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Given(tensor) => Some(tensor),
+        }
+    }
+
+    #[cfg(feature = "cpu")]
+    pub fn as_option(&self) -> Option<&IntTensor<B>> {
         match self {
             Self::Absent => None,
             Self::Given(tensor) => Some(tensor),

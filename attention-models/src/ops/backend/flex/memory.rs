@@ -29,6 +29,11 @@ pub(super) fn plain(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
+/// A tensor whose elements lie one after the other.
+pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    tensor.to_contiguous()
+}
+
 /// A result of a kernel as a tensor: it keeps the buffer, and copies only when written to.
 pub(super) fn download(
     handle: Handle,
@@ -65,6 +70,12 @@ impl Uploads {
             })
             .collect::<Result<_, AttentionError>>()?;
         Ok(Self { regions })
+    }
+
+    /// A contiguous tensor of rank 1 that was uploaded, as `[1, 1, 1, elements]`.
+    pub(super) fn flat(&self, tensor: &FlexTensor) -> TensorRef {
+        let view = self.view(tensor);
+        TensorRef::contiguous(view.handle, [1, 1, 1, view.shape[0]], view.elem)
     }
 
     /// A tensor that was uploaded, of rank 4, or of rank 3 with a last dimension of 1 to come.

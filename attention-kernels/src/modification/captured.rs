@@ -1,0 +1,246 @@
+//! What functions capture: on the host, at launch, and inside a kernel.
+
+use cubecl::prelude::*;
+
+use super::Lanes;
+
+/// How many values of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Tally {
+    pub floats: usize,
+    pub integers: usize,
+    pub numbers: usize,
+    pub counts: usize,
+}
+
+impl Tally {
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            floats: self.floats + other.floats,
+            integers: self.integers + other.integers,
+            numbers: self.numbers + other.numbers,
+            counts: self.counts + other.counts,
+        }
+    }
+}
+
+/// What functions captured, in the order in which they number it. `F` and `I` stand for float and
+/// integer tensors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CapturedValues<F, I = F> {
+    /// Tensors of floats.
+    pub floats: Vec<F>,
+    /// Tensors of integers.
+    pub integers: Vec<I>,
+    /// Numbers.
+    pub numbers: Vec<f32>,
+    /// Integers.
+    pub counts: Vec<u32>,
+}
+
+impl<F, I> Default for CapturedValues<F, I> {
+    fn default() -> Self {
+        Self {
+            floats: Vec::new(),
+            integers: Vec::new(),
+            numbers: Vec::new(),
+            counts: Vec::new(),
+        }
+    }
+}
+
+impl<F, I> CapturedValues<F, I> {
+    pub(crate) fn tally(&self) -> Tally {
+        Tally {
+            floats: self.floats.len(),
+            integers: self.integers.len(),
+            numbers: self.numbers.len(),
+            counts: self.counts.len(),
+        }
+    }
+
+    pub(crate) fn append(&mut self, other: Self) {
+        self.floats.extend(other.floats);
+        self.integers.extend(other.integers);
+        self.numbers.extend(other.numbers);
+        self.counts.extend(other.counts);
+    }
+}
+
+/// The `with_…` methods of what captures values.
+macro_rules! captures {
+    ($name:ident) => {
+        impl<F, I> $name<F, I> {
+            /// Captures a tensor of floats, read flattened, in row-major order.
+            pub fn with_floats(mut self, tensor: F) -> Self {
+                self.captured.floats.push(tensor);
+                self
+            }
+
+            /// Captures a tensor of integers, read flattened, in row-major order.
+            pub fn with_integers(mut self, tensor: I) -> Self {
+                self.captured.integers.push(tensor);
+                self
+            }
+
+            /// Captures a number. Another number compiles no other kernel.
+            pub fn with_number(mut self, number: f32) -> Self {
+                self.captured.numbers.push(number);
+                self
+            }
+
+            /// Captures an integer. Another integer compiles no other kernel.
+            pub fn with_count(mut self, count: u32) -> Self {
+                self.captured.counts.push(count);
+                self
+            }
+
+            /// What was captured.
+            pub fn captured(&self) -> &CapturedValues<F, I> {
+                &self.captured
+            }
+        }
+    };
+}
+pub(super) use captures;
+
+/// Where a tensor lies among those of its kind, which share a buffer.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone))]
+pub(crate) struct Span {
+    start: u32,
+    /// The last index.
+    last: u32,
+}
+
+/// The values of all functions of a call.
+#[derive(CubeType, CubeLaunch, Clone)]
+#[expand(derive(Clone))]
+pub(crate) struct CapturedData {
+    floats: ComptimeOption<Box<[f32]>>,
+    integers: ComptimeOption<Box<[u32]>>,
+    float_spans: Sequence<Span>,
+    integer_spans: Sequence<Span>,
+    numbers: Sequence<f32>,
+    counts: Sequence<u32>,
+}
+
+/// What one function captured. Indices count from 0 in the order of the `with_…` calls, each kind
+/// for itself, and must be known when the kernel is compiled.
+#[derive(CubeType, Clone)]
+#[expand(derive(Clone))]
+pub struct Captured {
+    pub(super) data: CapturedData,
+    #[cube(comptime)]
+    pub(super) first: Tally,
+}
+
+#[cube]
+impl Captured {
+    /// A number: [`with_number`](super::ScoreMod::with_number).
+    pub fn number(&self, #[comptime] index: usize) -> f32 {
+        *self
+            .data
+            .numbers
+            .index(comptime!(self.first.numbers + index))
+    }
+
+    /// An integer: [`with_count`](super::ScoreMod::with_count).
+    pub fn count(&self, #[comptime] index: usize) -> u32 {
+        *self.data.counts.index(comptime!(self.first.counts + index))
+    }
+
+    /// An element of a tensor of floats, flattened: the same for every lane. Beyond its end, the
+    /// last.
+    pub fn float(&self, #[comptime] index: usize, element: u32) -> f32 {
+        let span = self
+            .data
+            .float_spans
+            .index(comptime!(self.first.floats + index));
+        let at = span.start + min(element, span.last);
+        let tensors = self.data.floats.clone().unwrap();
+        tensors[at as usize]
+    }
+
+    /// An element of a tensor of integers, flattened: the same for every lane. Beyond its end, the
+    /// last.
+    pub fn integer(&self, #[comptime] index: usize, element: u32) -> u32 {
+        let span = self
+            .data
+            .integer_spans
+            .index(comptime!(self.first.integers + index));
+        let at = span.start + min(element, span.last);
+        let tensors = self.data.integers.clone().unwrap();
+        tensors[at as usize]
+    }
+
+    /// An element of a tensor of floats for each lane.
+    pub fn floats(
+        &self,
+        #[comptime] index: usize,
+        elements: Vector<u32, Lanes>,
+    ) -> Vector<f32, Lanes> {
+        let lanes = Lanes::value();
+        let mut values = Vector::<f32, Lanes>::new(self.float(index, elements.extract(0usize)));
+        #[unroll]
+        for lane in 1..lanes {
+            values.insert(lane, self.float(index, elements.extract(lane)));
+        }
+        values
+    }
+
+    /// An element of a tensor of integers for each lane.
+    pub fn integers(
+        &self,
+        #[comptime] index: usize,
+        elements: Vector<u32, Lanes>,
+    ) -> Vector<u32, Lanes> {
+        let lanes = Lanes::value();
+        let mut values = Vector::<u32, Lanes>::new(self.integer(index, elements.extract(0usize)));
+        #[unroll]
+        for lane in 1..lanes {
+            values.insert(lane, self.integer(index, elements.extract(lane)));
+        }
+        values
+    }
+}
+
+impl CapturedDataExpand {
+    /// What the function sees whose values begin at `first`.
+    pub fn view(&self, first: Tally) -> CapturedExpand {
+        CapturedExpand {
+            data: self.clone(),
+            first,
+        }
+    }
+}
+
+impl CapturedDataLaunch {
+    /// The launch arguments of values whose tensors lie one after the other in two buffers.
+    pub fn of(
+        floats: Option<BufferArg>,
+        integers: Option<BufferArg>,
+        values: &CapturedValues<u32>,
+    ) -> Self {
+        Self::new(
+            floats.into(),
+            integers.into(),
+            spans(&values.floats),
+            spans(&values.integers),
+            values.numbers.iter().copied().collect(),
+            values.counts.iter().copied().collect(),
+        )
+    }
+}
+
+fn spans(lengths: &[u32]) -> SequenceArg<Span> {
+    let mut start = 0;
+    lengths
+        .iter()
+        .map(|&length| {
+            let span = SpanLaunch::new(start, length.saturating_sub(1));
+            start += length;
+            span
+        })
+        .collect()
+}

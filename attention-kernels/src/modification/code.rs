@@ -1,0 +1,124 @@
+//! A score modification and a mask as one call takes them.
+
+use cubecl::prelude::*;
+
+use super::{
+    CapturedData, CapturedValues, Mask, Place, ScoreMod, function::Expanded, mask::MaskCode,
+    score::Step,
+};
+
+/// What is compiled into a kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Code {
+    steps: Vec<Step>,
+    mask: Option<MaskCode>,
+}
+
+/// A score modification and a mask without their tensors: what an operation carries beside them.
+///
+/// Tensors of one kind lie one after the other in one buffer, so that a device's limit on buffers
+/// is no limit on what may be captured.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Modification {
+    pub(crate) code: Code,
+    /// The lengths of the tensors, and the numbers.
+    pub(crate) values: CapturedValues<u32>,
+}
+
+impl Modification {
+    /// Splits modification and mask from the tensors that they captured, which are returned in the
+    /// order in which they have to lie in their two buffers. `lengths` tells how many elements a
+    /// tensor has.
+    pub fn new<F, I>(
+        score: Option<ScoreMod<F, I>>,
+        mask: Option<Mask<F, I>>,
+        lengths: (impl Fn(&F) -> u32, impl Fn(&I) -> u32),
+    ) -> (Self, Vec<F>, Vec<I>) {
+        let mut values = CapturedValues::default();
+        let steps = score.map_or_else(Vec::new, |score| {
+            values.append(score.captured);
+            score.steps
+        });
+        let mask = mask.map(|mask| {
+            let code = mask.code.shifted(values.tally());
+            values.append(mask.captured);
+            code
+        });
+        let lengths = CapturedValues {
+            floats: values.floats.iter().map(lengths.0).collect(),
+            integers: values.integers.iter().map(lengths.1).collect(),
+            numbers: values.numbers,
+            counts: values.counts,
+        };
+        let modification = Self {
+            code: Code { steps, mask },
+            values: lengths,
+        };
+        (modification, values.floats, values.integers)
+    }
+}
+
+impl Code {
+    pub fn modifies(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
+    pub fn masks(&self) -> bool {
+        self.mask.is_some()
+    }
+
+    /// Whether the derivative of a score by its product differs from 1.
+    pub fn bends(&self) -> bool {
+        self.steps.iter().any(Step::bends)
+    }
+}
+
+/// The modified scores.
+#[cube]
+pub(crate) fn modified<N: Size>(
+    score: Vector<f32, N>,
+    at: &Place,
+    data: &CapturedData,
+    #[comptime] code: Code,
+) -> Vector<f32, N> {
+    intrinsic!(|scope| {
+        let mut score: Expanded<f32> = score.expand.into();
+        for step in &code.steps {
+            score = step.score(scope, score, at, data);
+        }
+        score.expand.into()
+    })
+}
+
+/// The derivative of [`modified`] by the score.
+#[cube]
+pub(crate) fn slope<N: Size>(
+    score: Vector<f32, N>,
+    at: &Place,
+    data: &CapturedData,
+    #[comptime] code: Code,
+) -> Vector<f32, N> {
+    intrinsic!(|scope| {
+        let one = Vector::<f32, N>::__expand_new(scope, 1.0f32.into());
+        let mut slope: Expanded<f32> = one.expand.into();
+        let mut score: Expanded<f32> = score.expand.into();
+        for step in &code.steps {
+            slope = step.slope(scope, slope, score.clone(), at, data);
+            score = step.score(scope, score, at, data);
+        }
+        slope.expand.into()
+    })
+}
+
+/// Whether the keys are seen.
+#[cube]
+pub(crate) fn visible<N: Size>(
+    at: &Place,
+    data: &CapturedData,
+    #[comptime] code: Code,
+) -> Vector<bool, N> {
+    intrinsic!(|scope| {
+        let mask = code.mask.as_ref().expect("asked only where there is one");
+        mask.expand(scope, at, data).expand.into()
+    })
+}

@@ -1,0 +1,77 @@
+//! A `#[cube]` function as a value that tells kernels apart.
+
+use std::{
+    any::{TypeId, type_name},
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use cubecl::{ir::Scope, prelude::*};
+
+use super::{Lanes, captured::CapturedExpand, place::PlaceExpand};
+
+/// What an expansion gives.
+pub(crate) type Expanded<T> = NativeExpand<Vector<T, Lanes>>;
+
+/// `(at, captured) -> value`
+pub(crate) type OfPlace<T> =
+    dyn Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<T> + Send + Sync;
+
+/// `(score, at, captured) -> value`
+pub(crate) type OfScore =
+    dyn Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32> + Send + Sync;
+
+/// The expansion of a function, equal to another if both are the same function.
+pub(crate) struct Function<S: ?Sized> {
+    pub expand: Arc<S>,
+    id: TypeId,
+    name: &'static str,
+}
+
+impl<S: ?Sized> Function<S> {
+    /// `expand` is an `F`, behind a pointer.
+    pub fn new<F: 'static>(expand: Arc<S>) -> Self {
+        const {
+            assert!(
+                size_of::<F>() == 0,
+                "a kernel is compiled once for each function, so that a closure must not hold \
+                 values: capture them with `with_number`, `with_count` or a tensor",
+            );
+        }
+        Self {
+            expand,
+            id: TypeId::of::<F>(),
+            name: type_name::<F>(),
+        }
+    }
+}
+
+impl<S: ?Sized> Clone for Function<S> {
+    fn clone(&self) -> Self {
+        Self {
+            expand: self.expand.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<S: ?Sized> PartialEq for Function<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl<S: ?Sized> Eq for Function<S> {}
+
+impl<S: ?Sized> Hash for Function<S> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl<S: ?Sized> fmt::Debug for Function<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}

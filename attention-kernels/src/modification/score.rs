@@ -1,0 +1,182 @@
+//! Score modifications as code.
+
+use std::sync::Arc;
+
+use cubecl::{ir::Scope, prelude::*};
+
+use super::{
+    Lanes,
+    captured::{CapturedDataExpand, CapturedExpand, CapturedValues, Tally, captures},
+    function::{Expanded, Function, OfPlace, OfScore},
+    place::PlaceExpand,
+};
+
+/// What becomes of a score between the product and the softmax.
+///
+/// `F` and `I` are the types of captured tensors. Modifications follow each other:
+/// [`then`](Self::then).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreMod<F, I = F> {
+    pub(super) steps: Vec<Step>,
+    pub(super) captured: CapturedValues<F, I>,
+}
+
+/// One modification, and where its captured values begin among those of the call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Step {
+    rule: Rule,
+    first: Tally,
+}
+
+/// How a modification depends on the score, which decides its derivative.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Rule {
+    /// `score + term`
+    Add(Function<OfPlace<f32>>),
+    /// `score * factor`
+    Multiply(Function<OfPlace<f32>>),
+    /// Anything, with its derivative by the score.
+    Map(Function<OfScore>, Function<OfScore>),
+}
+
+captures!(ScoreMod);
+
+impl<F, I> ScoreMod<F, I> {
+    /// `score + term(at, captured)`; `term` is the expansion of a `#[cube]` function.
+    pub fn additive<T>(term: T) -> Self
+    where
+        T: Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self::of(Rule::Add(of_place(term)))
+    }
+
+    /// `score * factor(at, captured)`; `factor` is the expansion of a `#[cube]` function.
+    pub fn multiplicative<T>(factor: T) -> Self
+    where
+        T: Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self::of(Rule::Multiply(of_place(factor)))
+    }
+
+    /// `score(score, at, captured)`, and its derivative by the score, asked at the same score; both
+    /// are expansions of `#[cube]` functions.
+    pub fn map<S, D>(score: S, derivative: D) -> Self
+    where
+        S: Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+        D: Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
+            + Copy
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self::of(Rule::Map(of_score(score), of_score(derivative)))
+    }
+
+    /// This modification, and `next` of what it gives.
+    pub fn then(mut self, next: Self) -> Self {
+        let by = self.captured.tally();
+        self.captured.append(next.captured);
+        self.steps.extend(next.steps.into_iter().map(|step| Step {
+            first: by.plus(step.first),
+            ..step
+        }));
+        self
+    }
+
+    /// How many modifications follow each other.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    fn of(rule: Rule) -> Self {
+        Self {
+            steps: vec![Step {
+                rule,
+                first: Tally::default(),
+            }],
+            captured: CapturedValues::default(),
+        }
+    }
+}
+
+fn of_place<T>(function: T) -> Function<OfPlace<f32>>
+where
+    T: Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<f32> + Send + Sync + 'static,
+{
+    Function::new::<T>(Arc::new(function))
+}
+
+fn of_score<T>(function: T) -> Function<OfScore>
+where
+    T: Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
+        + Send
+        + Sync
+        + 'static,
+{
+    Function::new::<T>(Arc::new(function))
+}
+
+impl Step {
+    /// Whether the derivative differs from 1.
+    pub fn bends(&self) -> bool {
+        !matches!(self.rule, Rule::Add(_))
+    }
+
+    /// The modified score.
+    pub fn score(
+        &self,
+        scope: &Scope,
+        score: Expanded<f32>,
+        at: &PlaceExpand,
+        data: &CapturedDataExpand,
+    ) -> Expanded<f32> {
+        let captured = data.view(self.first);
+        match &self.rule {
+            Rule::Add(term) => sum::expand(scope, score, (term.expand)(scope, at, &captured)),
+            Rule::Multiply(factor) => {
+                product::expand(scope, score, (factor.expand)(scope, at, &captured))
+            }
+            Rule::Map(map, _) => (map.expand)(scope, score, at, &captured),
+        }
+    }
+
+    /// `slope` times the derivative at `score`.
+    pub fn slope(
+        &self,
+        scope: &Scope,
+        slope: Expanded<f32>,
+        score: Expanded<f32>,
+        at: &PlaceExpand,
+        data: &CapturedDataExpand,
+    ) -> Expanded<f32> {
+        let captured = data.view(self.first);
+        let derivative = match &self.rule {
+            Rule::Add(_) => return slope,
+            Rule::Multiply(factor) => (factor.expand)(scope, at, &captured),
+            Rule::Map(_, derivative) => (derivative.expand)(scope, score, at, &captured),
+        };
+        product::expand(scope, slope, derivative)
+    }
+}
+
+#[cube]
+fn sum(a: Vector<f32, Lanes>, b: Vector<f32, Lanes>) -> Vector<f32, Lanes> {
+    a + b
+}
+
+#[cube]
+fn product(a: Vector<f32, Lanes>, b: Vector<f32, Lanes>) -> Vector<f32, Lanes> {
+    a * b
+}

@@ -1,0 +1,168 @@
+//! The caller's functions on blocks of scores. Shared by every kernel of exact attention.
+
+use cubecl::prelude::*;
+
+use super::score::HIDDEN;
+use crate::{
+    modification::{CapturedData, Code, Place, in_lanes, modified, slope, visible},
+    tile::RowTile,
+};
+
+/// What lies along the lanes; the tokens are the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum LaneAxis {
+    Queries,
+    Keys,
+}
+
+/// What one unit needs to run the caller's functions on its scores.
+#[derive(CubeType)]
+pub(crate) struct Modifier<N: Size> {
+    lanes: Array<Vector<u32, N>>,
+    captured: CapturedData,
+    batch: usize,
+    #[cube(comptime)]
+    axis: LaneAxis,
+    #[cube(comptime)]
+    code: Code,
+}
+
+#[cube]
+impl<N: Size> Modifier<N> {
+    /// For lanes that own `rows` of a sequence of `length`.
+    pub fn new(
+        rows: &Array<usize>,
+        length: usize,
+        batch: usize,
+        captured: &CapturedData,
+        #[comptime] axis: LaneAxis,
+        #[comptime] code: Code,
+        #[comptime] groups: usize,
+    ) -> Modifier<N> {
+        let count = N::value();
+        let mut lanes = Array::<Vector<u32, N>>::new(groups);
+        #[unroll]
+        for g in 0..groups {
+            let mut positions = Vector::<u32, N>::new(0u32);
+            #[unroll]
+            for lane in 0..count {
+                let row = min(rows[comptime!(g * count + lane)], length - 1);
+                positions.insert(lane, row as u32);
+            }
+            lanes[g] = positions;
+        }
+        Modifier::<N> {
+            lanes,
+            captured: captured.clone(),
+            batch,
+            axis,
+            code,
+        }
+    }
+
+    /// Modifies a block of scores, in place; `last` is the last token that exists.
+    pub fn modify(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        head: usize,
+        first: usize,
+        last: usize,
+        #[comptime] tile: RowTile,
+    ) {
+        let code = comptime!(self.code.clone());
+        let groups = comptime!(tile.groups);
+        if comptime!(code.modifies()) {
+            #[unroll(tile.unroll)]
+            for t in 0..comptime!(tile.block) {
+                #[unroll]
+                for g in 0..groups {
+                    let at = self.place(head, min(first + t, last), g);
+                    let slot = t * groups + g;
+                    let score =
+                        modified::<N>(scores[slot], &at, &self.captured, comptime!(code.clone()));
+                    scores[slot] = kept::<N>(score);
+                }
+            }
+        }
+    }
+
+    /// [`Self::modify`]; `gradients` are multiplied by the derivative.
+    pub fn modify_with_slope(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        gradients: &mut Array<Vector<f32, N>>,
+        head: usize,
+        first: usize,
+        last: usize,
+        #[comptime] tile: RowTile,
+    ) {
+        let code = comptime!(self.code.clone());
+        let groups = comptime!(tile.groups);
+        if comptime!(code.bends()) {
+            #[unroll(tile.unroll)]
+            for t in 0..comptime!(tile.block) {
+                #[unroll]
+                for g in 0..groups {
+                    let at = self.place(head, min(first + t, last), g);
+                    let slot = t * groups + g;
+                    gradients[slot] *=
+                        slope::<N>(scores[slot], &at, &self.captured, comptime!(code.clone()));
+                }
+            }
+        }
+        self.modify(scores, head, first, last, tile);
+    }
+
+    /// Hides what the mask hides of a block of scores, in place.
+    pub fn hide(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        head: usize,
+        first: usize,
+        last: usize,
+        #[comptime] tile: RowTile,
+    ) {
+        let code = comptime!(self.code.clone());
+        let groups = comptime!(tile.groups);
+        if comptime!(code.masks()) {
+            #[unroll(tile.unroll)]
+            for t in 0..comptime!(tile.block) {
+                #[unroll]
+                for g in 0..groups {
+                    let at = self.place(head, min(first + t, last), g);
+                    let slot = t * groups + g;
+                    let seen = visible::<N>(&at, &self.captured, comptime!(code.clone()));
+                    scores[slot] = select_many(seen, scores[slot], Vector::new(f32::new(HIDDEN)));
+                }
+            }
+        }
+    }
+
+    fn place(&self, head: usize, token: usize, #[comptime] g: usize) -> Place {
+        let lanes = in_lanes::<u32, N>(self.lanes[g]);
+        let token = in_lanes::<u32, N>(Vector::new(token as u32));
+        let batch = self.batch as u32;
+        let head = head as u32;
+        if comptime!(self.axis == LaneAxis::Queries) {
+            Place {
+                batch,
+                head,
+                query: lanes,
+                key: token,
+            }
+        } else {
+            Place {
+                batch,
+                head,
+                query: token,
+                key: lanes,
+            }
+        }
+    }
+}
+
+/// A function may hide a key with minus infinity, whose exponential is not asked for.
+#[cube]
+fn kept<N: Size>(score: Vector<f32, N>) -> Vector<f32, N> {
+    max(score, Vector::new(f32::new(HIDDEN)))
+}

@@ -1,0 +1,330 @@
+//! Score modifications and masks as code, alone and combined, against the oracle, which gets the
+//! same as a mask, a bias and a softcap.
+
+use std::sync::Arc;
+
+use attention_core::{
+    AttentionSpec, CausalAlignment, DType,
+    oracle::{self, Mask4, Tensor4},
+};
+use attention_kernels::{
+    catalog::{Entry, Sizes},
+    modification::{Captured, Lanes, Place},
+    variants,
+};
+use attention_models::{
+    cli::verify::{
+        bound,
+        case::{Case, Outputs},
+        distance, largest, upload,
+    },
+    ops::{AttentionOptions, MaskMod, ScoreMod, try_attention},
+};
+use burn::tensor::{Device, Int, Tensor};
+use cubecl::prelude::*;
+
+use crate::support::devices;
+
+type Visible = Arc<dyn Fn([usize; 4]) -> bool + Send + Sync>;
+type OnDevice = Arc<dyn Fn(&Device) -> MaskMod + Send + Sync>;
+
+/// A mask as code, and the same on the host.
+#[derive(Clone)]
+struct Masked {
+    code: OnDevice,
+    visible: Visible,
+}
+
+impl Masked {
+    fn new(
+        code: impl Fn(&Device) -> MaskMod + Send + Sync + 'static,
+        visible: impl Fn([usize; 4]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            code: Arc::new(code),
+            visible: Arc::new(visible),
+        }
+    }
+
+    /// One of the literature's masks.
+    fn leaf(choice: usize) -> Self {
+        let integers = |values: Vec<i32>, device: &Device| {
+            Tensor::<1, Int>::from_data(values.as_slice(), device)
+        };
+        let document = |position: usize| (position / 11) as i32;
+        match choice % 6 {
+            0 => Self::new(
+                |_| variants::sliding_window(9, 3, 2),
+                |[_, _, i, j]| j + 9 >= i + 2 && j <= i + 2 + 3,
+            ),
+            1 => Self::new(
+                |_| variants::dilated_window(4, 3),
+                |[_, _, i, j]| i.abs_diff(j) % 3 == 0 && i.abs_diff(j) <= 12,
+            ),
+            2 => Self::new(
+                move |device| {
+                    let documents = integers((0..64).map(document).collect(), device);
+                    variants::same_document(documents.clone(), documents)
+                },
+                move |[_, _, i, j]| document(i) == document(j),
+            ),
+            3 => Self::new(
+                move |device| variants::prefix_lm(integers(vec![7, 21], device)),
+                |[batch, _, i, j]| j <= i || j < [7, 21][batch],
+            ),
+            4 => Self::new(|_| variants::first_tokens(4), |[_, _, _, j]| j < 4),
+            _ => Self::new(
+                move |device| variants::padding(integers(vec![40, 17], device)),
+                |[batch, _, _, j]| j < [40, 17][batch],
+            ),
+        }
+    }
+
+    fn combined(self, other: Self, choice: usize) -> Self {
+        let (a, b) = (self.clone(), other.clone());
+        match choice % 3 {
+            0 => Self::new(
+                move |device| (self.code)(device).and((other.code)(device)),
+                move |at| (a.visible)(at) && (b.visible)(at),
+            ),
+            1 => Self::new(
+                move |device| (self.code)(device).or((other.code)(device)),
+                move |at| (a.visible)(at) || (b.visible)(at),
+            ),
+            _ => Self::new(
+                move |device| (self.code)(device).and((other.code)(device).not()),
+                move |at| (a.visible)(at) && !(b.visible)(at),
+            ),
+        }
+    }
+}
+
+/// A case with a combination of code that `seed` chooses.
+fn combination(seed: usize) -> Case {
+    const SIZES: [Sizes; 3] = [
+        [2, 4, 2, 37, 53, 32, 40],
+        [2, 2, 2, 33, 33, 40, 16],
+        [2, 6, 1, 5, 19, 16, 16],
+    ];
+    let mut state = seed as u64 * 0x9E37_79B9 + 7;
+    let mut choose = move |count: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as usize % count
+    };
+    let sizes = SIZES[choose(SIZES.len())];
+    let mut mask = Masked::leaf(choose(6));
+    for _ in 0..choose(3) {
+        mask = mask.combined(Masked::leaf(choose(6)), choose(3));
+    }
+    let (capped, biased, causal) = (choose(2) == 0, choose(2) == 0, choose(3) == 0);
+
+    let mut case = Case::of(&Entry::new(format!("combination {seed}"), sizes));
+    let [batch, heads, _, rows, keys, ..] = sizes;
+    let slopes = variants::alibi_slopes(heads);
+    let shape = [batch, heads, rows, keys];
+    let at = |n: usize| {
+        [
+            n / (heads * rows * keys),
+            n / (rows * keys) % heads,
+            n / keys % rows,
+            n % keys,
+        ]
+    };
+    let positions = || (0..shape.iter().product()).map(at);
+    let hidden = positions().map(|at| !(mask.visible)(at)).collect();
+    case.inputs.mask = Some(Mask4::new(shape, hidden));
+    if biased {
+        let term = |[_, head, i, j]: [usize; 4]| -f64::from(slopes[head]) * i.abs_diff(j) as f64;
+        case.inputs.bias = Some(Tensor4::new(shape, positions().map(term).collect()));
+    }
+    let mut spec = AttentionSpec::default();
+    if causal {
+        spec = spec.with_causal(CausalAlignment::BottomRight);
+    }
+    case.spec = if capped { spec.with_softcap(2.0) } else { spec };
+    case.with_code(move |device| {
+        let mut options = AttentionOptions::from(spec).with_mask_mod((mask.code)(device));
+        if capped {
+            options = options.with_score_mod(variants::softcap(2.0));
+        }
+        if biased {
+            let slopes = Tensor::from_data(slopes.as_slice(), device);
+            options = options.with_score_mod(variants::alibi(slopes, 0));
+        }
+        options
+    })
+}
+
+/// What is out of bounds of twice the unfused error.
+fn failures(case: &Case, dtype: DType, expected: &Outputs, unfused: &Outputs) -> Vec<String> {
+    let value = |outputs: &Outputs, name: &str| {
+        let output = outputs.iter().find(|(other, _)| *other == name);
+        output.map_or_else(Vec::new, |(_, values)| values.clone())
+    };
+    let mut failures = Vec::new();
+    for kind in devices() {
+        if !kind.facts().expect("found").dtypes.contains(&dtype) {
+            continue;
+        }
+        let device = kind.open().expect("the device was found");
+        let ours = case.ours(dtype, &device).expect("the case is accepted");
+        for (name, expected) in expected {
+            let peer = distance(&value(unfused, name), expected);
+            let dtype = if *name == "lse" { DType::F32 } else { dtype };
+            let bound = bound(peer, dtype, largest(expected));
+            let error = distance(&value(&ours, name), expected);
+            if !(error.is_finite() && error <= bound) {
+                let case = &case.name;
+                failures.push(format!("{kind} {case} {name}: {error:e}, bound {bound:e}"));
+            }
+        }
+    }
+    failures
+}
+
+fn assert_within_bounds(case: &Case, dtype: DType) {
+    let case = case.rounded_to(dtype);
+    let expected = case.expected().expect("the oracle accepts the case");
+    let flex = Device::flex();
+    let unfused = case.unfused(dtype, &flex).expect("Burn accepts the case");
+    let failures = failures(&case, dtype, &expected, &unfused);
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+#[test]
+fn combinations_of_code_agree_with_the_oracle_forward_and_backward() {
+    for seed in 0..10 {
+        assert_within_bounds(&combination(seed), DType::F32);
+    }
+}
+
+#[test]
+fn combinations_of_code_agree_with_the_oracle_in_half_precision() {
+    for seed in 10..13 {
+        assert_within_bounds(&combination(seed), DType::F16);
+    }
+}
+
+/// Scores shrink with the distance, and by an amount that depends on the head.
+#[cube]
+fn fading(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
+    let distance = max(at.query, at.key) - min(at.query, at.key);
+    let fade = Vector::<f32, Lanes>::cast_from(distance) * Vector::new(captured.number(0usize));
+    let strength = captured.float(0usize, at.head);
+    Vector::new(strength) / (Vector::new(1.0f32) + fade)
+}
+
+#[test]
+fn a_factor_is_multiplied_in_and_passes_the_gradient_on() {
+    let strengths = [1.0f32, 0.5, 2.0, 1.5];
+    let factor = move |head: usize, i: usize, j: usize| {
+        f64::from(strengths[head]) / (1.0 + 0.25 * i.abs_diff(j) as f64)
+    };
+    let case =
+        Case::of(&Entry::new("fading", [1, 4, 4, 21, 30, 16, 16])).with_code(move |device| {
+            let strengths = Tensor::from_data(strengths.as_slice(), device);
+            let fading = ScoreMod::multiplicative(fading::expand)
+                .with_number(0.25)
+                .with_floats(strengths);
+            AttentionOptions::default().with_score_mod(fading)
+        });
+    let score = move |score: f64, [_, head, i, j]: [usize; 4]| {
+        let factor = factor(head, i, j);
+        (score * factor, factor)
+    };
+    let modification = oracle::Modification {
+        score: Some(&score),
+        visible: None,
+    };
+    let spec = AttentionSpec::default();
+    let case = case.rounded_to(DType::F32);
+    let forward = oracle::forward_modified(&case.inputs, &spec, modification).expect("it fits");
+    let backward =
+        oracle::backward_modified(&case.inputs, &spec, modification, &case.grad_out, None)
+            .expect("it fits");
+    let expected = vec![
+        ("out", forward.out.data),
+        ("lse", forward.lse),
+        ("dq", backward.query.data),
+        ("dk", backward.key.data),
+        ("dv", backward.value.data),
+    ];
+    let factors = (0..4 * 21 * 30).map(|n| factor(n / 630, n / 30 % 21, n % 30));
+    let factors = Tensor4::new([1, 4, 21, 30], factors.collect());
+    let unfused = unfused_with_factors(&case, &factors);
+    let failures = failures(&case, DType::F32, &expected, &unfused);
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// The case by Burn's own operations, with its scores multiplied by `factors`.
+fn unfused_with_factors(case: &Case, factors: &Tensor4) -> Outputs {
+    let device = Device::flex().autodiff();
+    let tracked = |tensor: &Tensor4| upload(tensor, DType::F32, &device).require_grad();
+    let [query, key, value] =
+        [&case.inputs.query, &case.inputs.key, &case.inputs.value].map(tracked);
+    let scores = query.clone().matmul(key.clone().swap_dims(2, 3)) / 4.0;
+    let scores = scores * upload(factors, DType::F32, &device);
+    let max = scores.clone().detach().max_dim(3);
+    let weights = (scores - max.clone()).exp();
+    let sum = weights.clone().sum_dim(3);
+    let out = (weights / sum.clone()).matmul(value.clone());
+    let gradients = (out.clone() * upload(&case.grad_out, DType::F32, &device))
+        .sum()
+        .backward();
+    let read = |tensor: Tensor<4>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
+    let gradient = |tensor: &Tensor<4>| read(tensor.grad(&gradients).expect("it is tracked"));
+    vec![
+        ("out", read(out)),
+        ("lse", read(sum.log() + max)),
+        ("dq", gradient(&query)),
+        ("dk", gradient(&key)),
+        ("dv", gradient(&value)),
+    ]
+}
+
+fn refusal(options: AttentionOptions) -> String {
+    let x = Tensor::<4>::ones([1, 1, 4, 8], &Device::flex().autodiff());
+    match try_attention(x.clone(), x.clone(), x, options) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("it was accepted"),
+    }
+}
+
+#[test]
+fn a_captured_tensor_that_expects_a_gradient_is_refused() {
+    let slopes = Tensor::<1>::ones([1], &Device::flex().autodiff()).require_grad();
+    let options = AttentionOptions::default().with_score_mod(variants::alibi(slopes, 0));
+    assert_eq!(
+        refusal(options),
+        "`score_mod or mask_mod` is a captured tensor that expects a gradient; accepted: a \
+         detached tensor; a learned bias goes to `options.bias`"
+    );
+}
+
+#[test]
+fn a_captured_tensor_without_elements_is_refused() {
+    let none = Tensor::<1, Int>::empty([0], &Device::flex().autodiff());
+    let options = AttentionOptions::default().with_mask_mod(variants::padding(none));
+    assert_eq!(
+        refusal(options),
+        "`mask_mod` has shape [0]; accepted: a captured tensor of at least one element"
+    );
+}
+
+#[test]
+fn code_keeps_the_same_bits() {
+    let case = combination(3).rounded_to(DType::F32);
+    for kind in devices() {
+        let device = kind.open().expect("the device was found");
+        let run = || {
+            case.ours(DType::F32, &device)
+                .expect("the case is accepted")
+        };
+        let first = run();
+        for _ in 0..10 {
+            assert_eq!(run(), first, "{kind}");
+        }
+    }
+}
