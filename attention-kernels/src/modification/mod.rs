@@ -23,11 +23,15 @@
 //!     (at.query / length).equal(&(at.key / length))
 //! }
 //!
+//! # fn main() {
 //! let score: ScoreMod<()> = ScoreMod::additive(decay::expand).with_number(0.5);
 //! let mask: Mask<()> = Mask::new(segment::expand).with_count(16);
 //! assert_eq!(score.then(ScoreMod::additive(decay::expand)).steps(), 2);
 //! assert_ne!(mask.clone(), mask.not());
+//! # }
 //! ```
+//!
+//! Write them at the level of a module: the macro does not find what a function's body imports.
 //!
 //! A kernel works on several scores at once, [`Lanes`] of them, that share batch element and head:
 //! along the queries in the forward, along the keys in one walk of the backward. Functions are

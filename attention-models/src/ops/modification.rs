@@ -22,12 +22,14 @@ use super::{AttentionOptions, check::check_device};
 ///     captured.floats(0usize, distance + Vector::new(at.head * 8u32))
 /// }
 ///
+/// # fn main() {
 /// let device = Device::flex();
 /// let x = Tensor::<4>::ones([1, 2, 5, 16], &device);
 /// let table = Tensor::<1>::zeros([16], &device);
 /// let options = AttentionOptions::default()
 ///     .with_score_mod(ScoreMod::additive(weight::expand).with_floats(table));
 /// assert_eq!(attention(x.clone(), x.clone(), x, options).dims(), [1, 2, 5, 16]);
+/// # }
 /// ```
 pub type ScoreMod = modification::ScoreMod<Tensor<1>, Tensor<1, Int>>;
 
@@ -44,12 +46,14 @@ pub type ScoreMod = modification::ScoreMod<Tensor<1>, Tensor<1, Int>>;
 ///     captured.integers(0usize, at.query).equal(&captured.integers(0usize, at.key))
 /// }
 ///
+/// # fn main() {
 /// let device = Device::flex();
 /// let x = Tensor::<4>::ones([1, 2, 5, 16], &device);
 /// let documents = Tensor::<1, Int>::from_data([0, 0, 1, 1, 1], &device);
 /// let options = AttentionOptions::default()
 ///     .with_mask_mod(MaskMod::new(same_document::expand).with_integers(documents));
 /// assert_eq!(attention(x.clone(), x.clone(), x, options).dims(), [1, 2, 5, 16]);
+/// # }
 /// ```
 pub type MaskMod = modification::Mask<Tensor<1>, Tensor<1, Int>>;
 
