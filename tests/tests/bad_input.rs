@@ -2,7 +2,11 @@
 //! error names the argument, what was given and what is accepted.
 
 use attention_core::{AttentionError, AttentionSpec, DType, oracle::Tensor4};
-use attention_kernels::softmax::{self, Inputs};
+use attention_kernels::{
+    modification::{Mask, Modification},
+    softmax::{self, Inputs},
+    variants,
+};
 use attention_models::{
     device::{DeviceError, DeviceKind, by_name},
     ops::{AttentionOptions, try_attention},
@@ -35,6 +39,29 @@ fn kernels_refuse_head_dims_that_differ() {
     assert!(
         message.starts_with("`key` has shape [1, 2, 5, 16]; accepted: "),
         "{message}"
+    );
+}
+
+#[test]
+fn kernels_refuse_code_without_what_it_captured() {
+    let length = |length: &u32| *length;
+    let mask: Mask<u32> = variants::padding(3);
+    let (modification, ..) = Modification::new(None, Some(mask), (length, length));
+    let client = DeviceKind::Cpu
+        .client()
+        .expect("the processor is always there");
+    let zeros = || {
+        let zeros = Tensor4::zeros([3, 1, 4, 8]);
+        upload(&client, &zeros, DType::F32, Layout::Contiguous)
+    };
+    let inputs = Inputs {
+        modification,
+        ..Inputs::new(zeros(), zeros(), zeros())
+    };
+    let refusal = softmax::forward(&client, &inputs, &AttentionSpec::default());
+    assert_eq!(
+        refusal.err().map(|error| error.to_string()).as_deref(),
+        Some("`integers` has shape []; accepted: [1, 1, 1, 3], what the modification captured")
     );
 }
 

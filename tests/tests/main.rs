@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cli;
+mod combine;
 mod goldens;
 mod memory;
 mod modifications;

@@ -4,7 +4,7 @@ use attention_core::{AttentionError, AttentionProblem, AttentionSpec};
 use cubecl::{
     client::Client,
     features::TypeUsage,
-    ir::{AddressType, ElemType, FloatKind, UIntKind},
+    ir::{AddressType, ElemType, FloatKind, IntKind, UIntKind},
 };
 
 use super::{
@@ -33,6 +33,7 @@ impl<'a> Setup<'a> {
         spec.validate()?;
         let problem = inputs.shapes().validate()?;
         check_elements(client, inputs)?;
+        check_captured(inputs)?;
         check_grid(client, &problem)?;
         let tensors = [Some(&inputs.query), Some(&inputs.key), Some(&inputs.value)];
         let tables = [inputs.mask.as_ref(), inputs.bias.as_ref()];
@@ -201,6 +202,32 @@ fn check_elements(client: &Client, inputs: &Inputs) -> Result<(), AttentionError
         None | Some(ElemType::UInt(UIntKind::U8 | UIntKind::U32)) => Ok(()),
         Some(other) => Err(wrong_dtype("mask", other, "u8 or u32".into())),
     }
+}
+
+/// The captured tensors have to be those that the modification was made with.
+fn check_captured(inputs: &Inputs) -> Result<(), AttentionError> {
+    let lengths = &inputs.modification.values;
+    let words = [ElemType::UInt(UIntKind::U32), ElemType::Int(IntKind::I32)];
+    let captured = [
+        ("floats", &inputs.floats, &lengths.floats, &[bind::F32][..]),
+        ("integers", &inputs.integers, &lengths.integers, &words[..]),
+    ];
+    for (argument, tensor, lengths, elems) in captured {
+        let elements = lengths.iter().map(|&length| length as usize).sum::<usize>();
+        let shape = tensor.as_ref().map(|tensor| tensor.shape);
+        if shape.unwrap_or([1, 1, 1, 0]) != [1, 1, 1, elements] {
+            return Err(AttentionError::Shape {
+                argument,
+                given: shape.map_or(Vec::new(), Vec::from),
+                accepted: format!("[1, 1, 1, {elements}], what the modification captured"),
+            });
+        }
+        if let Some(tensor) = tensor.as_ref().filter(|t| !elems.contains(&t.elem)) {
+            let names: Vec<_> = elems.iter().map(ToString::to_string).collect();
+            return Err(wrong_dtype(argument, tensor.elem, names.join(" or ")));
+        }
+    }
+    Ok(())
 }
 
 /// Heads and batch elements are axes of the launch.

@@ -14,6 +14,7 @@
 #[cfg(feature = "cube")]
 mod backend;
 pub(crate) mod check;
+mod combine;
 pub mod composition;
 #[cfg(feature = "cube")]
 mod modification;
@@ -25,6 +26,7 @@ pub use attention_kernels::{
     modification::{Captured, Lanes, Place},
     variants,
 };
+pub use combine::{Attended, merge, try_merge, try_with_sinks, with_sinks};
 #[cfg(feature = "cube")]
 pub use modification::{MaskMod, ScoreMod};
 pub use options::AttentionOptions;
