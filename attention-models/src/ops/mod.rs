@@ -5,6 +5,9 @@
 //! argument, what was given and what is accepted; the plain form panics with the same message.
 //! Nothing has been launched when either refuses.
 //!
+//! Score modifications and masks as code: [`ScoreMod`], [`MaskMod`], [`variants`]. Attention over
+//! disjoint keys combines by its log-sum-exp: [`merge`], [`with_sinks`].
+//!
 //! | device | what runs |
 //! |---|---|
 //! | CUDA, ROCm, Metal, Vulkan, wgpu, Burn's `cpu` | CubeCL kernels on Burn's own buffers, whatever their strides |
