@@ -38,6 +38,11 @@ fn attention_computes_what_torch_computes_forward_and_backward() {
 }
 
 #[test]
+fn code_computes_what_flex_attention_computes_forward_and_backward() {
+    passes("models/op_flex", 10 * 5);
+}
+
+#[test]
 fn multi_head_attention_computes_what_torch_computes() {
     passes("models/op_mha", 4);
 }

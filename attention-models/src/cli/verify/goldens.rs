@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use super::{
     Report,
     case::{Case, check_all},
-    mha, operations,
+    flex, mha, operations,
 };
 use crate::cli::{
     model_cache,
@@ -89,9 +89,11 @@ impl Golden {
             return self.check_pretrained(model, device, report);
         }
         if let Some(read) = operations::reader(model) {
-            return self.check_operation(read, device, report, step);
+            let cases = operations::cases(&self.path, read);
+            return self.check_operation(cases, device, report, step);
         }
         match model {
+            "op_flex" => self.check_operation(flex::cases(&self.path), device, report, step),
             "op_mha" => report.add(&self.name, mha::check(&self.path, device)),
             _ if VISION_TRANSFORMERS.contains(&model) => {
                 report.add(&self.name, check_model_golden(&self.path, device));
@@ -105,13 +107,13 @@ impl Golden {
 
     fn check_operation(
         &self,
-        read: operations::Reader,
+        cases: Result<Vec<Case>>,
         device: &Device,
         report: &mut Report,
         step: impl Fn(&str),
     ) {
         let name = |case: &Case| format!("{}/{}", self.name, case.name);
-        match operations::cases(&self.path, read) {
+        match cases {
             Ok(cases) => {
                 let outcomes = check_all(&cases, DType::F32, device, |case| step(&name(case)));
                 for (case, rows) in cases.iter().zip(outcomes) {

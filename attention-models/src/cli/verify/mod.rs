@@ -2,6 +2,7 @@
 
 mod bound;
 pub mod case;
+mod flex;
 mod goldens;
 mod mha;
 mod operations;

@@ -149,7 +149,7 @@ impl Tensors<'_> {
 }
 
 /// Dimensions of 1 in front.
-fn four_dimensions(data: &TensorData) -> [usize; 4] {
+pub fn four_dimensions(data: &TensorData) -> [usize; 4] {
     let shape: Vec<usize> = data.shape().iter().copied().collect();
     let mut four = [1; 4];
     four[4 - shape.len()..].copy_from_slice(&shape);
