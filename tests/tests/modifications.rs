@@ -207,6 +207,28 @@ fn combinations_of_code_agree_with_the_oracle_in_half_precision() {
     }
 }
 
+#[test]
+fn a_grid_position_bias_reads_the_entry_of_the_offset() {
+    const GRID: [usize; 2] = [3, 5];
+    let [height, width] = GRID;
+    let entries = (2 * height - 1) * (2 * width - 1);
+    let table: Vec<f32> = (0..2 * entries).map(|n| (n as f32 * 0.7).sin()).collect();
+    let mut case = Case::of(&Entry::new("grid", [2, 2, 2, 15, 15, 16, 16]));
+    let term = |head: usize, i: usize, j: usize| {
+        let dy = i / width + height - 1 - j / width;
+        let dx = i % width + width - 1 - j % width;
+        f64::from(table[head * entries + dy * (2 * width - 1) + dx])
+    };
+    let terms = (0..2 * 15 * 15).map(|n| term(n / 225, n / 15 % 15, n % 15));
+    case.inputs.bias = Some(Tensor4::new([1, 2, 15, 15], terms.collect()));
+    let case = case.with_code(move |device| {
+        let table = Tensor::from_data(table.as_slice(), device);
+        let bias = variants::grid_position_bias(table, height as u32, width as u32);
+        AttentionOptions::default().with_score_mod(bias)
+    });
+    assert_within_bounds(&case, DType::F32);
+}
+
 /// Scores shrink with the distance, and by an amount that depends on the head.
 #[cube]
 fn fading(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
