@@ -102,11 +102,10 @@ impl Golden<'_> {
             }
         }
         let (mask, score) = (self.mask(name, &mut case)?, self.score(name, &mut case)?);
-        Ok(case.with_code(move |device| {
-            let mut options = AttentionOptions::default();
-            options.mask_mod = mask.as_ref().map(|mask| mask(device));
-            options.score_mod = score.as_ref().map(|score| score(device));
-            options
+        Ok(case.with_code(move |device| AttentionOptions {
+            mask_mod: mask.as_ref().map(|mask| mask(device)),
+            score_mod: score.as_ref().map(|score| score(device)),
+            ..AttentionOptions::default()
         }))
     }
 
