@@ -4,42 +4,25 @@ use attention_core::{AttentionSpec, CausalAlignment, DType, oracle::Tensor4};
 use attention_kernels::catalog::Entry;
 use attention_models::{
     cli::verify::{
-        bound,
         case::{Case, Outputs},
-        distance, largest, upload,
+        upload,
     },
     ops::{AttentionOptions, attention_with_lse, merge, with_sinks},
 };
 use burn::tensor::{Device, Tensor};
 
-use crate::support::devices;
+use crate::support::out_of_bounds;
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// What is out of bounds of twice the unfused error.
 fn failures(case: &Case, ours: impl Fn(&Device) -> Outputs) -> Vec<String> {
     let expected = case.expected().expect("the oracle accepts the case");
     let unfused = case.unfused(DType::F32, &Device::flex()).expect("it fits");
-    let find = |outputs: &Outputs, name: &str| {
-        let output = outputs.iter().find(|(other, _)| *other == name);
-        output.map_or_else(Vec::new, |(_, values)| values.clone())
-    };
-    let mut failures = Vec::new();
-    for kind in devices() {
-        let device = kind.open().expect("the device was found").autodiff();
-        let ours = ours(&device);
-        for (name, expected) in &expected {
-            let peer = distance(&find(&unfused, name), expected);
-            let error = distance(&find(&ours, name), expected);
-            let bound = bound(peer, DType::F32, largest(expected));
-            if !(error.is_finite() && error <= bound) {
-                failures.push(format!("{kind} {name}: {error:e}, bound {bound:e}"));
-            }
-        }
-    }
-    failures
+    out_of_bounds(&case.name, DType::F32, &expected, &unfused, |device| {
+        ours(&device.clone().autodiff())
+    })
 }
 
 #[test]

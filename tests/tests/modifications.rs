@@ -14,16 +14,15 @@ use attention_kernels::{
 };
 use attention_models::{
     cli::verify::{
-        bound,
         case::{Case, Outputs},
-        distance, largest, upload,
+        upload,
     },
     ops::{AttentionOptions, MaskMod, ScoreMod, try_attention},
 };
 use burn::tensor::{Device, Int, Tensor};
 use cubecl::prelude::*;
 
-use crate::support::devices;
+use crate::support::{devices, out_of_bounds};
 
 type Visible = Arc<dyn Fn([usize; 4]) -> bool + Send + Sync>;
 type OnDevice = Arc<dyn Fn(&Device) -> MaskMod + Send + Sync>;
@@ -157,39 +156,14 @@ fn combination(seed: usize) -> Case {
     })
 }
 
-/// What is out of bounds of twice the unfused error.
-fn failures(case: &Case, dtype: DType, expected: &Outputs, unfused: &Outputs) -> Vec<String> {
-    let value = |outputs: &Outputs, name: &str| {
-        let output = outputs.iter().find(|(other, _)| *other == name);
-        output.map_or_else(Vec::new, |(_, values)| values.clone())
-    };
-    let mut failures = Vec::new();
-    for kind in devices() {
-        if !kind.facts().expect("found").dtypes.contains(&dtype) {
-            continue;
-        }
-        let device = kind.open().expect("the device was found");
-        let ours = case.ours(dtype, &device).expect("the case is accepted");
-        for (name, expected) in expected {
-            let peer = distance(&value(unfused, name), expected);
-            let dtype = if *name == "lse" { DType::F32 } else { dtype };
-            let bound = bound(peer, dtype, largest(expected));
-            let error = distance(&value(&ours, name), expected);
-            if !(error.is_finite() && error <= bound) {
-                let case = &case.name;
-                failures.push(format!("{kind} {case} {name}: {error:e}, bound {bound:e}"));
-            }
-        }
-    }
-    failures
-}
-
 fn assert_within_bounds(case: &Case, dtype: DType) {
     let case = case.rounded_to(dtype);
     let expected = case.expected().expect("the oracle accepts the case");
     let flex = Device::flex();
     let unfused = case.unfused(dtype, &flex).expect("Burn accepts the case");
-    let failures = failures(&case, dtype, &expected, &unfused);
+    let failures = out_of_bounds(&case.name, dtype, &expected, &unfused, |device| {
+        case.ours(dtype, device).expect("the case is accepted")
+    });
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
@@ -276,7 +250,9 @@ fn a_factor_is_multiplied_in_and_passes_the_gradient_on() {
     let factors = (0..4 * 21 * 30).map(|n| factor(n / 630, n / 30 % 21, n % 30));
     let factors = Tensor4::new([1, 4, 21, 30], factors.collect());
     let unfused = unfused_with_factors(&case, &factors);
-    let failures = failures(&case, DType::F32, &expected, &unfused);
+    let failures = out_of_bounds(&case.name, DType::F32, &expected, &unfused, |device| {
+        case.ours(DType::F32, device).expect("the case is accepted")
+    });
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 

@@ -12,9 +12,14 @@ use attention_kernels::{
     softmax::{self, BackwardInputs, Inputs},
 };
 use attention_models::{
-    cli::verify::case::{Case, Outputs},
+    cli::verify::{
+        bound,
+        case::{Case, Outputs},
+        distance, largest,
+    },
     device::DeviceKind,
 };
+use burn::tensor::Device;
 use cubecl::{
     client::Client,
     ir::{ElemType, UIntKind},
@@ -32,6 +37,40 @@ pub fn devices() -> Vec<DeviceKind> {
         }
     }
     found
+}
+
+/// What `ours` gives on each device that has `dtype` and is out of bounds of twice the unfused
+/// error.
+pub fn out_of_bounds(
+    name: &str,
+    dtype: DType,
+    expected: &Outputs,
+    unfused: &Outputs,
+    ours: impl Fn(&Device) -> Outputs,
+) -> Vec<String> {
+    let find = |outputs: &Outputs, name: &str| {
+        let output = outputs.iter().find(|(other, _)| *other == name);
+        output.map_or_else(Vec::new, |(_, values)| values.clone())
+    };
+    let mut failures = Vec::new();
+    for kind in devices() {
+        if !kind.facts().expect("found").dtypes.contains(&dtype) {
+            continue;
+        }
+        let ours = ours(&kind.open().expect("the device was found"));
+        for (output, expected) in expected {
+            let peer = distance(&find(unfused, output), expected);
+            let dtype = if *output == "lse" { DType::F32 } else { dtype };
+            let bound = bound(peer, dtype, largest(expected));
+            let error = distance(&find(&ours, output), expected);
+            if !(error.is_finite() && error <= bound) {
+                failures.push(format!(
+                    "{kind} {name} {output}: {error:e}, bound {bound:e}"
+                ));
+            }
+        }
+    }
+    failures
 }
 
 /// A golden of this repository: `models/vit`, `pretrained`.

@@ -22,6 +22,37 @@ pub(crate) type OfPlace<T> =
 pub(crate) type OfScore =
     dyn Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32> + Send + Sync;
 
+/// The expansion of a `#[cube]` function `(at: &Place, captured: &Captured) -> Vector<T, Lanes>`.
+pub trait PlaceFunction<T: Scalar>:
+    Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<T> + Copy + Send + Sync + 'static
+{
+}
+
+impl<T: Scalar, F> PlaceFunction<T> for F where
+    F: Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<T> + Copy + Send + Sync + 'static
+{
+}
+
+/// The expansion of a `#[cube]` function
+/// `(score: Vector<f32, Lanes>, at: &Place, captured: &Captured) -> Vector<f32, Lanes>`.
+pub trait ScoreFunction:
+    Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
+    + Copy
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<F> ScoreFunction for F where
+    F: Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
+        + Copy
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// The expansion of a function, equal to another if both are the same function.
 pub(crate) struct Function<S: ?Sized> {
     pub expand: Arc<S>,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{
     Lanes,
-    captured::{CapturedDataExpand, CapturedExpand, CapturedValues, Tally, captures},
-    function::{Expanded, Function, OfPlace},
+    captured::{CapturedDataExpand, CapturedValues, Tally, captures},
+    function::{Expanded, Function, OfPlace, PlaceFunction},
     place::PlaceExpand,
 };
 
@@ -35,14 +35,7 @@ captures!(Mask);
 
 impl<F, I> Mask<F, I> {
     /// The mask of a `#[cube]` function, given as `function::expand`.
-    pub fn new<M>(visible: M) -> Self
-    where
-        M: Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<bool>
-            + Copy
-            + Send
-            + Sync
-            + 'static,
-    {
+    pub fn new<M: PlaceFunction<bool>>(visible: M) -> Self {
         let function: Function<OfPlace<bool>> = Function::new::<M>(Arc::new(visible));
         Self {
             code: MaskCode::Function(function, Tally::default()),

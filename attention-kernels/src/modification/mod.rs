@@ -50,6 +50,7 @@ mod score;
 
 pub use captured::{Captured, CapturedValues};
 pub use code::Modification;
+pub use function::{PlaceFunction, ScoreFunction};
 pub use mask::Mask;
 pub use place::{Lanes, Place};
 pub use score::ScoreMod;

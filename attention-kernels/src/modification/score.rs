@@ -6,8 +6,8 @@ use cubecl::{ir::Scope, prelude::*};
 
 use super::{
     Lanes,
-    captured::{CapturedDataExpand, CapturedExpand, CapturedValues, Tally, captures},
-    function::{Expanded, Function, OfPlace, OfScore},
+    captured::{CapturedDataExpand, CapturedValues, Tally, captures},
+    function::{Expanded, Function, OfPlace, OfScore, PlaceFunction, ScoreFunction},
     place::PlaceExpand,
 };
 
@@ -43,44 +43,18 @@ captures!(ScoreMod);
 
 impl<F, I> ScoreMod<F, I> {
     /// `score + term(at, captured)`; `term` is the expansion of a `#[cube]` function.
-    pub fn additive<T>(term: T) -> Self
-    where
-        T: Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
-            + Copy
-            + Send
-            + Sync
-            + 'static,
-    {
+    pub fn additive(term: impl PlaceFunction<f32>) -> Self {
         Self::of(Rule::Add(of_place(term)))
     }
 
     /// `score * factor(at, captured)`; `factor` is the expansion of a `#[cube]` function.
-    pub fn multiplicative<T>(factor: T) -> Self
-    where
-        T: Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
-            + Copy
-            + Send
-            + Sync
-            + 'static,
-    {
+    pub fn multiplicative(factor: impl PlaceFunction<f32>) -> Self {
         Self::of(Rule::Multiply(of_place(factor)))
     }
 
     /// `score(score, at, captured)`, and its derivative by the score, asked at the same score; both
     /// are expansions of `#[cube]` functions.
-    pub fn map<S, D>(score: S, derivative: D) -> Self
-    where
-        S: Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
-            + Copy
-            + Send
-            + Sync
-            + 'static,
-        D: Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
-            + Copy
-            + Send
-            + Sync
-            + 'static,
-    {
+    pub fn map(score: impl ScoreFunction, derivative: impl ScoreFunction) -> Self {
         Self::of(Rule::Map(of_score(score), of_score(derivative)))
     }
 
@@ -111,20 +85,11 @@ impl<F, I> ScoreMod<F, I> {
     }
 }
 
-fn of_place<T>(function: T) -> Function<OfPlace<f32>>
-where
-    T: Fn(&Scope, &PlaceExpand, &CapturedExpand) -> Expanded<f32> + Send + Sync + 'static,
-{
+fn of_place<T: PlaceFunction<f32>>(function: T) -> Function<OfPlace<f32>> {
     Function::new::<T>(Arc::new(function))
 }
 
-fn of_score<T>(function: T) -> Function<OfScore>
-where
-    T: Fn(&Scope, Expanded<f32>, &PlaceExpand, &CapturedExpand) -> Expanded<f32>
-        + Send
-        + Sync
-        + 'static,
-{
+fn of_score<T: ScoreFunction>(function: T) -> Function<OfScore> {
     Function::new::<T>(Arc::new(function))
 }
 
