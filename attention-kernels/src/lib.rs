@@ -11,6 +11,7 @@
 mod tensor;
 mod tile;
 
+pub mod block_map;
 pub mod catalog;
 pub mod device;
 pub mod modification;

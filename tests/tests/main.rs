@@ -1,6 +1,7 @@
 //! All tests that cross crates in one binary, for linking one is expensive.
 
 mod bad_input;
+mod block_map;
 mod cli;
 mod combine;
 mod goldens;

@@ -22,7 +22,7 @@ use attention_models::{
 use burn::tensor::{Device, Int, Tensor};
 use cubecl::prelude::*;
 
-use crate::support::{devices, out_of_bounds};
+use crate::support::{assert_within_bounds, devices, out_of_bounds};
 
 type Visible = Arc<dyn Fn([usize; 4]) -> bool + Send + Sync>;
 type OnDevice = Arc<dyn Fn(&Device) -> MaskMod + Send + Sync>;
@@ -154,17 +154,6 @@ fn combination(seed: usize) -> Case {
         }
         options
     })
-}
-
-fn assert_within_bounds(case: &Case, dtype: DType) {
-    let case = case.rounded_to(dtype);
-    let expected = case.expected().expect("the oracle accepts the case");
-    let flex = Device::flex();
-    let unfused = case.unfused(dtype, &flex).expect("Burn accepts the case");
-    let failures = out_of_bounds(&case.name, dtype, &expected, &unfused, |device| {
-        case.ours(dtype, device).expect("the case is accepted")
-    });
-    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
 #[test]

@@ -73,6 +73,18 @@ pub fn out_of_bounds(
     failures
 }
 
+/// Holds ours on every device that has `dtype` against the oracle.
+pub fn assert_within_bounds(case: &Case, dtype: DType) {
+    let case = case.rounded_to(dtype);
+    let expected = case.expected().expect("the oracle accepts the case");
+    let flex = Device::flex();
+    let unfused = case.unfused(dtype, &flex).expect("Burn accepts the case");
+    let failures = out_of_bounds(&case.name, dtype, &expected, &unfused, |device| {
+        case.ours(dtype, device).expect("the case is accepted")
+    });
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
 /// A golden of this repository: `models/vit`, `pretrained`.
 pub fn golden(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/goldens")).join(name)

@@ -44,6 +44,7 @@
 mod captured;
 mod code;
 mod function;
+mod launch;
 mod mask;
 mod place;
 mod score;
@@ -57,4 +58,5 @@ pub use score::ScoreMod;
 
 pub(crate) use captured::{CapturedData, CapturedDataLaunch};
 pub(crate) use code::{Code, modified, slope, visible};
+pub(crate) use launch::{captured_data, check_captured};
 pub(crate) use place::in_lanes;

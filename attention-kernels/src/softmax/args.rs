@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::exponential::Exponential;
+use crate::block_map::Blocks;
 use crate::tile::RowTile;
 use crate::tile::packed;
 pub(crate) use crate::tile::{Layout, LayoutLaunch};
@@ -58,6 +59,8 @@ pub(crate) struct Blueprint {
     pub mask_uniform: bool,
     /// The bias is the same for every lane, so that one read serves all.
     pub bias_uniform: bool,
+    /// Blocks of the map that says which tokens to visit.
+    pub blocks: Option<Blocks>,
 }
 
 /// Which gradients a key walk computes. Both at once shares the recomputed weights; one at a time

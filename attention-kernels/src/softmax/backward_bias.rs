@@ -12,6 +12,7 @@ use super::{
     score::weight,
 };
 use crate::{
+    block_map::Step,
     modification::{CapturedData, Code},
     tile::filled,
 };
@@ -107,7 +108,7 @@ pub(crate) fn attention_backward_bias<
                             blueprint,
                         );
                         walk.modify(&mut scores, token, &sizes, blueprint);
-                        walk.hide(&mut scores, token, &sizes, blueprint);
+                        walk.hide(&mut scores, Step::tested(token), &sizes, blueprint);
                         #[unroll(config.unroll)]
                         for t in 0..comptime!(config.block) {
                             #[unroll]

@@ -11,10 +11,11 @@ use super::{
     args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
     delta::{DELTA, FACTOR, LSE, STATS},
     key_walk::KeyWalk,
-    rows::{first_query, own_rows, tile_count, tile_index},
+    rows::{own_rows, remaining, tile_count, tile_index},
     score::weight,
 };
 use crate::{
+    block_map::BlockList,
     modification::{CapturedData, Code},
     tile::{RowTile, Stream, accumulate, block_products, filled, store_rows},
 };
@@ -36,6 +37,7 @@ pub(crate) fn attention_backward_key<
     stats: &[f32],
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<E>>,
+    blocks: ComptimeOption<BlockList>,
     grad_key: ComptimeOption<Box<[Vector<E, W>]>>,
     grad_value: ComptimeOption<Box<[Vector<E, WV>]>>,
     layouts: Layouts,
@@ -85,17 +87,17 @@ pub(crate) fn attention_backward_key<
         let mut weights = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
-        let start = first_query(own.first, &sizes, blueprint.causal);
-        let blocks = (max(sizes.seq_q, start) - start).div_ceil(comptime!(config.block));
         for member in 0..blueprint.group {
             let head = own.head * blueprint.group + member;
             let last = sizes.seq_q - 1;
             let queries = Stream::of(&layouts.query, own.batch, head, last);
             let grads = Stream::of(&layouts.grad_out, own.batch, head, last);
             let first = (own.batch * sizes.heads + head) * sizes.seq_q;
-            for index in 0..blocks {
-                let token = start + index * comptime!(config.block);
-                let count = min(sizes.seq_q - token, comptime!(config.block).runtime());
+            let steps = walk.steps(&blocks, head, &sizes, blueprint);
+            for index in 0..steps.count {
+                let step = steps.at(index);
+                let token = step.token;
+                let count = remaining(token, sizes.seq_q, config);
                 block_products::<E, N, R, W>(
                     &keys,
                     query,
@@ -124,7 +126,7 @@ pub(crate) fn attention_backward_key<
                     ComptimeOption::None => {}
                 }
                 walk.modify_with_slope(&mut weights, &mut slopes, head, token, &sizes, blueprint);
-                walk.hide(&mut weights, head, token, &sizes, blueprint);
+                walk.hide(&mut weights, head, step, &sizes, blueprint);
                 #[unroll(config.unroll)]
                 for t in 0..comptime!(config.block) {
                     let row = (first + min(token + t, last)) * STATS;

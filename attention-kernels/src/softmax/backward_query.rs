@@ -11,10 +11,11 @@ use super::{
     delta::{DELTA, FACTOR, GRAD_LSE, STATS, lane_stats},
     query_rows::QueryRows,
     query_walk::QueryWalk,
-    rows::{own_rows, tile_count, tile_index},
+    rows::{own_rows, remaining, tile_count, tile_index},
     score::weight,
 };
 use crate::{
+    block_map::BlockList,
     modification::{CapturedData, Code},
     tile::{accumulate, filled, store_rows},
 };
@@ -36,6 +37,7 @@ pub(crate) fn attention_backward_query<
     mut stats: Box<[f32]>,
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<E>>,
+    blocks: ComptimeOption<BlockList>,
     grad_query: &mut [Vector<E, W>],
     layouts: Layouts,
     sizes: Sizes,
@@ -77,8 +79,10 @@ pub(crate) fn attention_backward_query<
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
-        for index in 0..walk.end.div_ceil(comptime!(config.block)) {
-            let token = index * comptime!(config.block);
+        let steps = walk.steps(&blocks, blueprint);
+        for index in 0..steps.count {
+            let step = steps.at(index);
+            let token = step.token;
             rows.products::<E, W, WV>(
                 key,
                 value,
@@ -89,7 +93,7 @@ pub(crate) fn attention_backward_query<
                 blueprint,
             );
             walk.modify_with_slope(&mut scores, &mut slopes, token, &sizes, blueprint);
-            walk.hide(&mut scores, token, &sizes, blueprint);
+            walk.hide(&mut scores, step, &sizes, blueprint);
             #[unroll(config.unroll)]
             for t in 0..comptime!(config.block) {
                 #[unroll]
@@ -109,7 +113,7 @@ pub(crate) fn attention_backward_query<
                 key,
                 &rows.keys,
                 token,
-                min(walk.end - token, comptime!(config.block).runtime()),
+                remaining(token, walk.end, config),
                 blueprint.head_dim,
                 config,
             );

@@ -1,8 +1,9 @@
 //! Tensors as launch arguments.
 
+use attention_core::AttentionError;
 use cubecl::{
     client::Client,
-    ir::{ElemType, FloatKind},
+    ir::{ElemType, FloatKind, IntKind, UIntKind},
     prelude::*,
     server::Handle,
 };
@@ -12,9 +13,15 @@ use super::{
     plan::Plan,
     tensors::{BackwardInputs, Inputs},
 };
-use crate::{TensorRef, modification::CapturedDataLaunch};
+use crate::{
+    TensorRef,
+    modification::{CapturedDataLaunch, captured_data},
+};
 
 pub(crate) const F32: ElemType = ElemType::Float(FloatKind::F32);
+/// Integers of 32 bits, whose sign no kernel looks at.
+pub(crate) const WORDS: [ElemType; 2] =
+    [ElemType::UInt(UIntKind::U32), ElemType::Int(IntKind::I32)];
 
 /// How many elements one load takes from a query or key, and from a value.
 #[derive(Debug, Clone, Copy)]
@@ -92,12 +99,47 @@ pub(crate) fn score_table<T: Numeric>(tensor: &TensorRef) -> ScoreTableLaunch<T>
 
 /// What the modification captured.
 pub(crate) fn captured(inputs: &Inputs) -> CapturedDataLaunch {
-    let buffer = |tensor: &Option<TensorRef>| tensor.as_ref().map(|tensor| bind(tensor, 1));
-    CapturedDataLaunch::of(
-        buffer(&inputs.floats),
-        buffer(&inputs.integers),
-        &inputs.modification.values,
+    captured_data(
+        inputs.floats.as_ref(),
+        inputs.integers.as_ref(),
+        &inputs.modification,
     )
+}
+
+/// Refuses an `argument` that is not `[1, 1, 1, elements]` of one of the `elems`; without elements
+/// there is none.
+pub(crate) fn check_flat(
+    argument: &'static str,
+    tensor: Option<&TensorRef>,
+    elements: usize,
+    what: &str,
+    elems: &[ElemType],
+) -> Result<(), AttentionError> {
+    let shape = tensor.map(|tensor| tensor.shape);
+    if shape.unwrap_or([1, 1, 1, 0]) != [1, 1, 1, elements] {
+        return Err(AttentionError::Shape {
+            argument,
+            given: shape.map_or(Vec::new(), Vec::from),
+            accepted: format!("[1, 1, 1, {elements}], {what}"),
+        });
+    }
+    let Some(tensor) = tensor else { return Ok(()) };
+    if !elems.contains(&tensor.elem) {
+        let names: Vec<_> = elems.iter().map(ToString::to_string).collect();
+        return Err(AttentionError::DType {
+            argument,
+            given: tensor.elem.to_string(),
+            accepted: names.join(" or "),
+        });
+    }
+    if step(tensor, 3) > 1 {
+        return Err(AttentionError::Value {
+            argument,
+            given: format!("strided by {}", tensor.strides[3]),
+            accepted: "contiguous".into(),
+        });
+    }
+    Ok(())
 }
 
 /// Cubes for tiles over the `rows` rows of each head: one head per y, one batch element per z.

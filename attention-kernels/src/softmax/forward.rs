@@ -6,10 +6,11 @@ use super::{
     args::{Blueprint, Layout, ScoreTable, Sizes},
     exponential::exp_difference,
     query_walk::QueryWalk,
-    rows::{OwnedRows, key_head, own_rows, tile_count, tile_index},
+    rows::{OwnedRows, key_head, own_rows, remaining, tile_count, tile_index},
     score::{HIDDEN, weight},
 };
 use crate::{
+    block_map::BlockList,
     modification::{CapturedData, Code},
     tile::{Stream, accumulate, block_products, filled, packed, store_rows},
 };
@@ -30,6 +31,7 @@ pub(crate) fn attention_forward<
     value: &[Vector<E, WV>],
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<E>>,
+    blocks: ComptimeOption<BlockList>,
     out: &mut [Vector<E, WV>],
     lse: &mut [f32],
     query_layout: Layout,
@@ -75,9 +77,10 @@ pub(crate) fn attention_forward<
         let mut decay = filled::<N>(0.0f32, groups, true);
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
-        let blocks = walk.end.div_ceil(comptime!(config.block));
-        for index in 0..blocks {
-            let token = index * comptime!(config.block);
+        let steps = walk.steps(&blocks, blueprint);
+        for index in 0..steps.count {
+            let step = steps.at(index);
+            let token = step.token;
             block_products::<E, N, R, W>(
                 &rows,
                 key,
@@ -89,7 +92,7 @@ pub(crate) fn attention_forward<
                 config,
             );
             walk.modify(&mut scores, token, &sizes, blueprint);
-            walk.hide(&mut scores, token, &sizes, blueprint);
+            walk.hide(&mut scores, step, &sizes, blueprint);
             soften::<N>(&mut scores, &mut highest, &mut total, &mut decay, blueprint);
             accumulate::<E, N, RV, WV>(
                 &mut sums,
@@ -99,7 +102,7 @@ pub(crate) fn attention_forward<
                 value,
                 &values,
                 token,
-                min(walk.end - token, comptime!(config.block).runtime()),
+                remaining(token, walk.end, config),
                 blueprint.value_dim,
                 config,
             );

@@ -5,10 +5,13 @@ use cubecl::prelude::*;
 use super::{
     args::{Blueprint, ScoreTable, Sizes},
     modify::{LaneAxis, Modifier},
-    rows::{OwnedRows, visible_keys},
+    rows::{OwnedRows, first_query, visible_keys},
     score::{HIDDEN, LaneTable, ScoreTables, cap_with_slope},
 };
-use crate::modification::{CapturedData, Code};
+use crate::{
+    block_map::{BlockList, Step, Steps},
+    modification::{CapturedData, Code},
+};
 
 /// What one unit knows of the score matrix while its keys walk over the queries.
 #[derive(CubeType)]
@@ -17,6 +20,7 @@ pub(crate) struct KeyWalk<E: Float, M: Numeric, N: Size> {
     modifier: Modifier<N>,
     positions: Array<Vector<u32, N>>,
     batch: usize,
+    first: usize,
     /// One past the last key of the tile.
     end: usize,
 }
@@ -63,8 +67,29 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
             modifier,
             positions,
             batch: own.batch,
+            first: own.first,
             end: own.end,
         }
+    }
+
+    /// The steps over the queries of a head that see the keys: all, or those of a map.
+    pub fn steps(
+        &self,
+        list: &ComptimeOption<BlockList>,
+        head: usize,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) -> Steps {
+        Steps::new(
+            list,
+            self.batch,
+            head,
+            self.first,
+            first_query(self.first, sizes, blueprint.causal),
+            sizes.seq_q,
+            blueprint.blocks,
+            blueprint.tile.block,
+        )
     }
 
     /// Softcaps and modifies a block of products, in place; `gradients` are multiplied by the
@@ -94,16 +119,17 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         &self,
         scores: &mut Array<Vector<f32, N>>,
         head: usize,
-        token: usize,
+        step: Step,
         sizes: &Sizes,
         #[comptime] blueprint: Blueprint,
     ) {
+        let token = step.token;
         let tile = comptime!(blueprint.tile);
         let groups = comptime!(tile.groups);
         self.tables
             .apply::<N>(scores, self.batch, head, token, sizes.seq_q - 1, blueprint);
         self.modifier
-            .hide(scores, head, token, sizes.seq_q - 1, tile);
+            .hide(scores, head, step, sizes.seq_q - 1, blueprint);
         let whole = token + comptime!(tile.block) <= sizes.seq_q
             && self.end <= visible_keys(token, sizes, blueprint.causal);
         if !whole {

@@ -70,6 +70,7 @@ fn launch_forward(
             bind(value, widths.value),
             table(inputs.mask.as_ref()),
             table(inputs.bias.as_ref()),
+            setup.block_list(inputs, 2),
             BufferArg::from_raw_parts(out.clone(), rows * value_dim / widths.value),
             BufferArg::from_raw_parts(lse.clone(), rows),
             layout(&inputs.query, widths.head),

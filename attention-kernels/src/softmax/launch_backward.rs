@@ -4,7 +4,7 @@ use attention_core::{AttentionError, AttentionProblem, AttentionSpec};
 use cubecl::{client::Client, prelude::*, server::Handle};
 
 use super::{
-    args::{BiasGradientLaunch, KeyGradients},
+    args::{BiasGradientLaunch, Blueprint, KeyGradients},
     backward_bias::{attention_backward_bias, attention_sum_slots},
     backward_key::attention_backward_key,
     backward_query::attention_backward_query,
@@ -115,6 +115,7 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
             BufferArg::from_raw_parts(stats.clone(), rows * STATS),
             table(forward.mask.as_ref()),
             table(forward.bias.as_ref()),
+            setup.block_list(forward, 2),
             BufferArg::from_raw_parts(grad.clone(), rows * head_dim / widths.head),
             bind::layouts(inputs, widths),
             setup.sizes(),
@@ -195,6 +196,7 @@ fn launch_key_walk(
             BufferArg::from_raw_parts(stats.clone(), batch * heads * seq_q * STATS),
             table(forward.mask.as_ref()),
             table(forward.bias.as_ref()),
+            setup.block_list(forward, 3),
             wanted
                 .key
                 .then(|| {
@@ -274,7 +276,10 @@ fn launch_bias(setup: &Setup, inputs: &BackwardInputs, bias: &TensorRef, stats: 
             BiasGradientLaunch::new(bias_batch, bias_heads, slots, keys),
             bind::captured(forward),
             forward.modification.code.clone(),
-            setup.blueprint(&plan, forward, &[&inputs.grad_out], 2),
+            Blueprint {
+                blocks: None,
+                ..setup.blueprint(&plan, forward, &[&inputs.grad_out], 2)
+            },
             bias.elem,
             setup.mask_elem(forward),
             elem,

@@ -20,7 +20,7 @@ mod args;
 mod backward_bias;
 mod backward_key;
 mod backward_query;
-mod bind;
+pub(crate) mod bind;
 mod delta;
 mod exponential;
 mod forward;
@@ -35,6 +35,8 @@ mod rows;
 mod score;
 mod setup;
 mod tensors;
+
+pub(crate) use plan::Plan;
 
 pub use launch::forward;
 pub use launch_backward::backward;

@@ -2,8 +2,9 @@
 
 use cubecl::prelude::*;
 
-use super::score::HIDDEN;
+use super::{args::Blueprint, score::HIDDEN};
 use crate::{
+    block_map::Step,
     modification::{CapturedData, Code, Place, in_lanes, modified, slope, visible},
     tile::RowTile,
 };
@@ -113,8 +114,25 @@ impl<N: Size> Modifier<N> {
         self.modify(scores, head, first, last, tile);
     }
 
-    /// Hides what the mask hides of a block of scores, in place.
+    /// Hides what the mask hides of a block of scores, in place; a step that the map calls full is
+    /// left as it is.
     pub fn hide(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        head: usize,
+        step: Step,
+        last: usize,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        if comptime!(blueprint.blocks.is_none()) {
+            self.test(scores, head, step.token, last, blueprint.tile);
+        } else if step.full == 0 {
+            self.test(scores, head, step.token, last, blueprint.tile);
+        }
+    }
+
+    /// Hides what the mask hides of a block of scores, in place.
+    fn test(
         &self,
         scores: &mut Array<Vector<f32, N>>,
         head: usize,

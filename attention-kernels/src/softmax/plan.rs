@@ -1,6 +1,6 @@
 //! Which tiles a device gets.
 
-use cubecl::ir::{DeviceProperties, ElemType};
+use cubecl::ir::{DeviceProperties, ElemType, FloatKind};
 
 use super::exponential::Exponential;
 use crate::tile::RowTile;
@@ -31,6 +31,26 @@ impl Plan {
     /// Rows that the units of a cube own together.
     pub fn rows_per_cube(&self) -> usize {
         self.units as usize * self.tile.groups * self.lanes
+    }
+
+    /// The same plan with steps that divide the blocks of every map.
+    pub fn within_blocks(mut self) -> Self {
+        if !self.tile_per_unit {
+            self.tile.tokens = 1 << self.tile.tokens.ilog2();
+            self.tile.block = self.tile.tokens;
+        }
+        self
+    }
+
+    /// Units of a cube, and lanes of a unit.
+    pub fn units_and_lanes(properties: &DeviceProperties) -> (u32, usize) {
+        let plan = Self::new(
+            properties,
+            Walk::Forward,
+            1,
+            ElemType::Float(FloatKind::F32),
+        );
+        (plan.units, plan.lanes)
     }
 
     /// The plan for a walk over rows of at most `dim` dimensions.

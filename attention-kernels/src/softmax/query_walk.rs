@@ -9,7 +9,10 @@ use super::{
     rows::{OwnedRows, visible_keys},
     score::{HIDDEN, LaneTable, ScoreTables, cap_with_slope, capped},
 };
-use crate::modification::{CapturedData, Code};
+use crate::{
+    block_map::{BlockList, Step, Steps},
+    modification::{CapturedData, Code},
+};
 
 /// What one unit knows of the score matrix while its queries walk over the keys.
 #[derive(CubeType)]
@@ -19,6 +22,7 @@ pub(crate) struct QueryWalk<E: Float, M: Numeric, N: Size> {
     visible: Array<Vector<u32, N>>,
     batch: usize,
     head: usize,
+    first: usize,
     /// The keys below are seen by every query of the tile.
     whole: usize,
     /// The keys from here on are seen by no query of the tile.
@@ -69,9 +73,28 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
             visible,
             batch: own.batch,
             head: own.head,
+            first: own.first,
             whole: visible_keys(own.first, sizes, blueprint.causal),
             end: visible_keys(own.end - 1, sizes, blueprint.causal),
         }
+    }
+
+    /// The steps over the keys that the queries see: all, or those of a map.
+    pub fn steps(
+        &self,
+        list: &ComptimeOption<BlockList>,
+        #[comptime] blueprint: Blueprint,
+    ) -> Steps {
+        Steps::new(
+            list,
+            self.batch,
+            self.head,
+            self.first,
+            0usize.runtime(),
+            self.end,
+            blueprint.blocks,
+            blueprint.tile.block,
+        )
     }
 
     /// Softcaps and modifies a block of products, in place.
@@ -117,10 +140,11 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
     pub fn hide(
         &self,
         scores: &mut Array<Vector<f32, N>>,
-        token: usize,
+        step: Step,
         sizes: &Sizes,
         #[comptime] blueprint: Blueprint,
     ) {
+        let token = step.token;
         let tile = comptime!(blueprint.tile);
         let groups = comptime!(tile.groups);
         self.tables.apply::<N>(
@@ -132,7 +156,7 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
             blueprint,
         );
         self.modifier
-            .hide(scores, self.head, token, sizes.seq_kv - 1, tile);
+            .hide(scores, self.head, step, sizes.seq_kv - 1, blueprint);
         if token + comptime!(tile.block) > self.whole {
             #[unroll(tile.unroll)]
             for t in 0..comptime!(tile.block) {

@@ -125,6 +125,12 @@ pub(crate) fn visible_keys(query: usize, sizes: &Sizes, #[comptime] causal: bool
     select(query < sizes.seq_q, visible, 0usize)
 }
 
+/// How many tokens of the step that begins at `token` come before `end`.
+#[cube]
+pub(crate) fn remaining(token: usize, end: usize, #[comptime] tile: RowTile) -> usize {
+    min(max(end, token) - token, comptime!(tile.block).runtime())
+}
+
 /// The first query that sees the key.
 #[cube]
 pub(crate) fn first_query(key: usize, sizes: &Sizes, #[comptime] causal: bool) -> usize {

@@ -4,7 +4,7 @@ use attention_core::{AttentionError, AttentionProblem, AttentionSpec};
 use cubecl::{
     client::Client,
     features::TypeUsage,
-    ir::{AddressType, ElemType, FloatKind, IntKind, UIntKind},
+    ir::{AddressType, ElemType, FloatKind, UIntKind},
 };
 
 use super::{
@@ -13,7 +13,11 @@ use super::{
     plan::{Plan, Walk},
     tensors::{BackwardInputs, Inputs},
 };
-use crate::TensorRef;
+use crate::{
+    TensorRef,
+    block_map::{BlockListLaunch, Blocks},
+    modification::check_captured,
+};
 
 /// A checked problem on a device.
 pub(crate) struct Setup<'a> {
@@ -22,6 +26,7 @@ pub(crate) struct Setup<'a> {
     pub address: AddressType,
     spec: &'a AttentionSpec,
     elem: ElemType,
+    mapped: bool,
 }
 
 impl<'a> Setup<'a> {
@@ -33,7 +38,12 @@ impl<'a> Setup<'a> {
         spec.validate()?;
         let problem = inputs.shapes().validate()?;
         check_elements(client, inputs)?;
-        check_captured(inputs)?;
+        check_captured(
+            &inputs.modification,
+            inputs.floats.as_ref(),
+            inputs.integers.as_ref(),
+        )?;
+        check_blocks(inputs, &problem)?;
         check_grid(client, &problem)?;
         let tensors = [Some(&inputs.query), Some(&inputs.key), Some(&inputs.value)];
         let tables = [inputs.mask.as_ref(), inputs.bias.as_ref()];
@@ -46,6 +56,7 @@ impl<'a> Setup<'a> {
             address,
             spec,
             elem: inputs.query.elem,
+            mapped: inputs.block_map.is_some(),
         })
     }
 
@@ -83,7 +94,12 @@ impl<'a> Setup<'a> {
 
     pub fn plan(&self, walk: Walk) -> Plan {
         let dim = self.problem.head_dim.max(self.problem.value_dim);
-        Plan::new(self.client.properties(), walk, dim, self.elem)
+        let plan = Plan::new(self.client.properties(), walk, dim, self.elem);
+        if self.mapped {
+            plan.within_blocks()
+        } else {
+            plan
+        }
     }
 
     /// The widest loads that every tensor's strides, offset and size allow.
@@ -151,7 +167,38 @@ impl<'a> Setup<'a> {
             bias: inputs.bias.is_some(),
             mask_uniform: uniform(&inputs.mask),
             bias_uniform: uniform(&inputs.bias),
+            blocks: inputs.block_map.as_ref().map(|map| {
+                let (q, kv) = (map.shape.block_q, map.shape.block_kv);
+                let (own, across) = if lane_axis == 2 { (q, kv) } else { (kv, q) };
+                Blocks { own, across }
+            }),
         }
+    }
+
+    /// The map's lists for walks over the keys, or, with a `lane_axis` of 3, over the queries.
+    pub fn block_list<O: From<Option<BlockListLaunch>>>(
+        &self,
+        inputs: &Inputs,
+        lane_axis: usize,
+    ) -> O {
+        let list = inputs.block_map.as_ref().map(|map| {
+            let shape = &map.shape;
+            let (list, own, across) = if lane_axis == 2 {
+                (&map.rows, shape.q_blocks(), shape.kv_blocks())
+            } else {
+                (&map.columns, shape.kv_blocks(), shape.q_blocks())
+            };
+            let row = across + 1;
+            let of_head = own * row;
+            let of_batch = shape.heads * of_head;
+            BlockListLaunch::new(
+                bind::bind(list, 1),
+                if shape.batch > 1 { of_batch } else { 0 },
+                if shape.heads > 1 { of_head } else { 0 },
+                row,
+            )
+        });
+        list.into()
     }
 
     /// The mask's element type; any that every device has where there is no mask.
@@ -204,28 +251,18 @@ fn check_elements(client: &Client, inputs: &Inputs) -> Result<(), AttentionError
     }
 }
 
-/// The captured tensors have to be those that the modification was made with.
-fn check_captured(inputs: &Inputs) -> Result<(), AttentionError> {
-    let lengths = &inputs.modification.values;
-    let words = [ElemType::UInt(UIntKind::U32), ElemType::Int(IntKind::I32)];
-    let captured = [
-        ("floats", &inputs.floats, &lengths.floats, &[bind::F32][..]),
-        ("integers", &inputs.integers, &lengths.integers, &words[..]),
-    ];
-    for (argument, tensor, lengths, elems) in captured {
-        let elements = lengths.iter().map(|&length| length as usize).sum::<usize>();
-        let shape = tensor.as_ref().map(|tensor| tensor.shape);
-        if shape.unwrap_or([1, 1, 1, 0]) != [1, 1, 1, elements] {
-            return Err(AttentionError::Shape {
-                argument,
-                given: shape.map_or(Vec::new(), Vec::from),
-                accepted: format!("[1, 1, 1, {elements}], what the modification captured"),
-            });
-        }
-        if let Some(tensor) = tensor.as_ref().filter(|t| !elems.contains(&t.elem)) {
-            let names: Vec<_> = elems.iter().map(ToString::to_string).collect();
-            return Err(wrong_dtype(argument, tensor.elem, names.join(" or ")));
-        }
+/// The map has to be one for this attention.
+fn check_blocks(inputs: &Inputs, problem: &AttentionProblem) -> Result<(), AttentionError> {
+    let Some(map) = &inputs.block_map else {
+        return Ok(());
+    };
+    map.shape.validate()?;
+    map.shape.check_fits(problem)?;
+    for (argument, list, elements) in [
+        ("block_map.rows", &map.rows, map.shape.rows_len()),
+        ("block_map.columns", &map.columns, map.shape.columns_len()),
+    ] {
+        bind::check_flat(argument, Some(list), elements, "the map's", &bind::WORDS)?;
     }
     Ok(())
 }

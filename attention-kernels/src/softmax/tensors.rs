@@ -3,7 +3,7 @@
 use attention_core::AttentionShapes;
 use cubecl::server::Handle;
 
-use crate::{TensorRef, modification::Modification};
+use crate::{TensorRef, block_map::BlockMap, modification::Modification};
 
 /// The tensors of one call. Query, key, value and bias have the same element type.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Inputs {
     pub floats: Option<TensorRef>,
     /// `[1, 1, 1, elements]` of 32-bit integers: the modification's integer tensors, likewise.
     pub integers: Option<TensorRef>,
+    /// The tiles that the modification's mask leaves anything of: the others are skipped.
+    pub block_map: Option<BlockMap>,
 }
 
 /// What the forward leaves on the device.
@@ -76,6 +78,7 @@ impl Inputs {
             modification: Modification::default(),
             floats: None,
             integers: None,
+            block_map: None,
         }
     }
 

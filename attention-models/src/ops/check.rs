@@ -39,6 +39,17 @@ pub(super) fn check(
     }
     #[cfg(feature = "cube")]
     super::modification::check(options, &device)?;
+    #[cfg(feature = "cube")]
+    if let Some(map) = &options.block_map {
+        map.check(&problem, &device)?;
+        if options.mask_mod.is_some() {
+            return Err(AttentionError::Value {
+                argument: "mask_mod",
+                given: "a mask beside a block map".into(),
+                accepted: "a block map made from both, `BlockMap::new(mask.and(other), ..)`".into(),
+            });
+        }
+    }
     Ok(problem)
 }
 

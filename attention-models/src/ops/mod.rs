@@ -16,6 +16,8 @@
 
 #[cfg(feature = "cube")]
 mod backend;
+#[cfg(feature = "cube")]
+mod block_map;
 pub(crate) mod check;
 mod combine;
 pub mod composition;
@@ -26,9 +28,12 @@ mod options;
 pub use attention_core::{AttentionError, AttentionSpec, CausalAlignment};
 #[cfg(feature = "cube")]
 pub use attention_kernels::{
+    block_map::{BLOCK_STEP, BlockShape},
     modification::{Captured, Lanes, Place},
     variants,
 };
+#[cfg(feature = "cube")]
+pub use block_map::{BlockMap, Tile};
 pub use combine::{Attended, merge, try_merge, try_with_sinks, with_sinks};
 #[cfg(feature = "cube")]
 pub use modification::{MaskMod, ScoreMod};

@@ -1,7 +1,7 @@
 //! Score modifications and masks as code, on Burn tensors.
 
 use attention_core::AttentionError;
-use attention_kernels::modification::{self, Modification};
+use attention_kernels::modification::{self, CapturedValues, Modification};
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::{AttentionOptions, check::check_device};
@@ -68,27 +68,40 @@ pub(super) fn captured_gradient() -> AttentionError {
 
 /// Refuses captured tensors that do not lie on `device`, hold nothing, or expect a gradient.
 pub(super) fn check(options: &AttentionOptions, device: &Device) -> Result<(), AttentionError> {
-    let (score, mask) = (options.score_mod.as_ref(), options.mask_mod.as_ref());
     let captured = [
-        ("score_mod", score.map(ScoreMod::captured)),
-        ("mask_mod", mask.map(MaskMod::captured)),
+        (
+            "score_mod",
+            options.score_mod.as_ref().map(ScoreMod::captured),
+        ),
+        ("mask_mod", options.mask_mod.as_ref().map(MaskMod::captured)),
     ];
     for (argument, values) in captured {
-        let Some(values) = values else { continue };
-        let floats = values.floats.iter().map(|t| (t.dims(), t.device()));
-        let integers = values.integers.iter().map(|t| (t.dims(), t.device()));
-        if values.floats.iter().any(Tensor::is_require_grad) {
-            return Err(captured_gradient());
+        if let Some(values) = values {
+            check_captured(argument, values, device)?;
         }
-        for (dims, given) in floats.chain(integers) {
-            check_device(argument, &given, device)?;
-            if dims == [0] {
-                return Err(AttentionError::Shape {
-                    argument,
-                    given: dims.to_vec(),
-                    accepted: "a captured tensor of at least one element".into(),
-                });
-            }
+    }
+    Ok(())
+}
+
+/// [`check`] of what the function of one `argument` captured.
+pub(super) fn check_captured(
+    argument: &'static str,
+    values: &CapturedValues<Tensor<1>, Tensor<1, Int>>,
+    device: &Device,
+) -> Result<(), AttentionError> {
+    let floats = values.floats.iter().map(|t| (t.dims(), t.device()));
+    let integers = values.integers.iter().map(|t| (t.dims(), t.device()));
+    if values.floats.iter().any(Tensor::is_require_grad) {
+        return Err(captured_gradient());
+    }
+    for (dims, given) in floats.chain(integers) {
+        check_device(argument, &given, device)?;
+        if dims == [0] {
+            return Err(AttentionError::Shape {
+                argument,
+                given: dims.to_vec(),
+                accepted: "a captured tensor of at least one element".into(),
+            });
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use attention_core::{AttentionSpec, CausalAlignment};
 use burn::tensor::{Bool, Tensor};
 
 #[cfg(feature = "cube")]
-use super::{MaskMod, ScoreMod};
+use super::{BlockMap, MaskMod, ScoreMod};
 
 /// Options of [`attention`](super::attention): the scalar [`AttentionSpec`], a boolean mask and an
 /// additive bias, a score modification and a mask as code. All of them combine, and any combination
@@ -46,6 +46,10 @@ pub struct AttentionOptions {
     /// Code that says which keys a query sees: `true` shows the key.
     #[cfg(feature = "cube")]
     pub mask_mod: Option<MaskMod>,
+    /// The blocks that a mask leaves anything of, with that mask: the others are skipped. It takes
+    /// the place of `mask_mod`.
+    #[cfg(feature = "cube")]
+    pub block_map: Option<BlockMap>,
 }
 
 impl AttentionOptions {
@@ -96,6 +100,13 @@ impl AttentionOptions {
             Some(before) => before.and(mask_mod),
             None => mask_mod,
         });
+        self
+    }
+
+    /// Shows only keys that the map's mask shows, and skips the blocks that it leaves empty.
+    #[cfg(feature = "cube")]
+    pub fn with_block_map(mut self, block_map: BlockMap) -> Self {
+        self.block_map = Some(block_map);
         self
     }
 }

@@ -8,7 +8,7 @@ mod mha;
 mod operations;
 mod report;
 mod run;
-mod variants;
+pub mod variants;
 
 use std::{path::PathBuf, process::ExitCode};
 

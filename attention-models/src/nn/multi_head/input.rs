@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Tensor};
 
 #[cfg(feature = "cube")]
-use crate::ops::{MaskMod, ScoreMod};
+use crate::ops::{BlockMap, MaskMod, ScoreMod};
 
 /// Input of [`MultiHeadAttention::forward`](super::MultiHeadAttention::forward).
 #[derive(Debug, Clone)]
@@ -26,6 +26,9 @@ pub struct MhaInput {
     /// Code that says which keys a query sees.
     #[cfg(feature = "cube")]
     pub mask_mod: Option<MaskMod>,
+    /// The blocks that a mask leaves anything of, with that mask.
+    #[cfg(feature = "cube")]
+    pub block_map: Option<BlockMap>,
 }
 
 impl MhaInput {
@@ -47,6 +50,8 @@ impl MhaInput {
             score_mod: None,
             #[cfg(feature = "cube")]
             mask_mod: None,
+            #[cfg(feature = "cube")]
+            block_map: None,
         }
     }
 
@@ -79,6 +84,13 @@ impl MhaInput {
     #[cfg(feature = "cube")]
     pub fn mask_mod(mut self, mask_mod: MaskMod) -> Self {
         self.mask_mod = Some(mask_mod);
+        self
+    }
+
+    /// Shows only keys that the map's mask shows, and skips the blocks that it leaves empty.
+    #[cfg(feature = "cube")]
+    pub fn block_map(mut self, block_map: BlockMap) -> Self {
+        self.block_map = Some(block_map);
         self
     }
 }

@@ -112,6 +112,8 @@ impl MultiHeadAttention {
             score_mod: input.score_mod,
             #[cfg(feature = "cube")]
             mask_mod: input.mask_mod,
+            #[cfg(feature = "cube")]
+            block_map: input.block_map,
         };
         let context = try_attention(query, key, value, options)?;
         Ok(self.output.forward(merge_heads(context)))

@@ -2,8 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use attention_core::AttentionSpec;
-use attention_kernels::modification::Modification;
+use attention_kernels::{block_map::BlockShape, modification::Modification};
 use burn::backend::{
     Autodiff, Backend, TensorMetadata,
     autodiff::{
@@ -15,19 +14,14 @@ use burn::backend::{
 };
 
 use super::AttentionOps;
-use super::values::{BackwardInputs, InputGradients, Inputs, MaybeFloat, Output};
+use super::values::{
+    BackwardInputs, BlockLists, Call, InputGradients, Inputs, MaskTensors, MaybeFloat, Output,
+};
 use crate::ops::modification::captured_gradient;
 
 /// The gradient of the log-sum-exp on its way to the backward pass of the output, whose node is
 /// the only one that leads to the inputs.
 type LseGradient<B> = Arc<Mutex<Option<FloatTensor<B>>>>;
-
-/// What a call carries beside its tensors.
-#[derive(Debug, Clone)]
-struct Call {
-    spec: AttentionSpec,
-    modification: Modification,
-}
 
 /// What the backward pass needs of the forward pass: no score matrix among it.
 #[derive(Debug, Clone)]
@@ -72,8 +66,7 @@ impl<B: AttentionOps, const N: usize> Backward<B, N> for AttentionBackward {
             grad_out,
             grad_lse: MaybeFloat::from(grad_lse),
         };
-        let gradients =
-            B::attention_backward(inputs, saved.call.spec, saved.call.modification, bias_grad);
+        let gradients = B::attention_backward(inputs, saved.call, bias_grad);
         let computed = [
             Some(gradients.query),
             Some(gradients.key),
@@ -104,11 +97,7 @@ impl<B: Backend> Backward<B, 1> for LseBackward {
 }
 
 impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
-    fn attention_forward(
-        inputs: Inputs<Self>,
-        spec: AttentionSpec,
-        modification: Modification,
-    ) -> Output<Self> {
+    fn attention_forward(inputs: Inputs<Self>, call: Call) -> Output<Self> {
         let (query, query_node) = inputs.query.into_parts();
         let (key, key_node) = inputs.key.into_parts();
         let (value, value_node) = inputs.value.into_parts();
@@ -126,21 +115,35 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
             bias: MaybeFloat::from(bias),
             floats: MaybeFloat::from(floats),
             integers: inputs.integers.into_option().into(),
+            block_rows: inputs.block_rows.into_option().into(),
+            block_columns: inputs.block_columns.into_option().into(),
         };
-        let call = Call { spec, modification };
         match bias_node {
             None => record::<B, C, 3>([query_node, key_node, value_node], inputs, call),
             Some(bias) => record::<B, C, 4>([query_node, key_node, value_node, bias], inputs, call),
         }
     }
 
-    fn attention_backward(
-        _: BackwardInputs<Self>,
-        _: AttentionSpec,
-        _: Modification,
-        _: bool,
-    ) -> InputGradients<Self> {
+    fn attention_backward(_: BackwardInputs<Self>, _: Call, _: bool) -> InputGradients<Self> {
         panic!("second-order gradients of attention are not supported")
+    }
+
+    fn attention_block_map(
+        tensors: MaskTensors<Self>,
+        modification: Modification,
+        shape: BlockShape,
+    ) -> BlockLists<Self> {
+        let floats = tensors.floats.into_option();
+        let tensors = MaskTensors::<B> {
+            anchor: tensors.anchor,
+            floats: MaybeFloat::from(floats.map(|floats| floats.into_parts().0)),
+            integers: tensors.integers.into_option().into(),
+        };
+        let lists = B::attention_block_map(tensors, modification, shape);
+        BlockLists {
+            rows: lists.rows,
+            columns: lists.columns,
+        }
     }
 }
 
@@ -167,11 +170,11 @@ fn record<B: AttentionOps, C: CheckpointStrategy, const N: usize>(
     let grad_lse = LseGradient::<B>::default();
     let (out, lse) = match prepared.stateful() {
         OpsKind::UnTracked(prepared) => {
-            let Output { out, lse } = B::attention_forward(inputs, call.spec, call.modification);
+            let Output { out, lse } = B::attention_forward(inputs, call);
             (prepared.finish(out), lse)
         }
         OpsKind::Tracked(prepared) => {
-            let output = B::attention_forward(inputs.clone(), call.spec, call.modification.clone());
+            let output = B::attention_forward(inputs.clone(), call.clone());
             let (out, lse) = (output.out.clone(), output.lse.clone());
             let saved = Saved {
                 inputs,

@@ -1,7 +1,11 @@
 //! Every CubeCL runtime: the kernels read Burn's buffers where they lie.
 
-use attention_core::AttentionSpec;
-use attention_kernels::{TensorRef, modification::Modification, softmax};
+use attention_kernels::{
+    TensorRef,
+    block_map::{self, BlockMap, BlockShape},
+    modification::Modification,
+    softmax,
+};
 use burn::backend::{TensorMetadata, cubecl::dtype_to_storage_type};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
@@ -10,20 +14,19 @@ use cubecl::{
     server::Handle,
 };
 
-use super::values::{BackwardInputs, InputGradients, Inputs, MaybeFloat, Output};
+use super::values::{
+    BackwardInputs, BlockLists, Call, InputGradients, Inputs, MaskTensors, MaybeFloat, Output,
+};
 use super::{AttentionOps, launched, output_shapes};
 
 impl AttentionOps for CubeBackend {
-    fn attention_forward(
-        inputs: Inputs<Self>,
-        spec: AttentionSpec,
-        modification: Modification,
-    ) -> Output<Self> {
+    fn attention_forward(inputs: Inputs<Self>, call: Call) -> Output<Self> {
+        let spec = call.spec;
         let query = inputs.query.clone();
         let (out, lse) = output_shapes(query.shape().dims(), inputs.value.shape().dims());
         let output = launched(softmax::forward(
             &query.client,
-            &kernel_inputs(inputs, modification),
+            &kernel_inputs(inputs, call),
             &spec,
         ));
         Output {
@@ -34,10 +37,10 @@ impl AttentionOps for CubeBackend {
 
     fn attention_backward(
         inputs: BackwardInputs<Self>,
-        spec: AttentionSpec,
-        modification: Modification,
+        call: Call,
         bias_grad: bool,
     ) -> InputGradients<Self> {
+        let spec = call.spec;
         let Inputs {
             query, key, value, ..
         } = inputs.forward.clone();
@@ -45,7 +48,7 @@ impl AttentionOps for CubeBackend {
         let gradients = launched(softmax::backward(
             &query.client,
             &softmax::BackwardInputs {
-                forward: kernel_inputs(inputs.forward, modification),
+                forward: kernel_inputs(inputs.forward, call),
                 out: tensor_ref(inputs.output.out),
                 lse: row_ref(inputs.output.lse),
                 grad_out: tensor_ref(inputs.grad_out),
@@ -65,18 +68,53 @@ impl AttentionOps for CubeBackend {
             ),
         }
     }
+
+    fn attention_block_map(
+        tensors: MaskTensors<Self>,
+        modification: Modification,
+        shape: BlockShape,
+    ) -> BlockLists<Self> {
+        let anchor = &tensors.anchor;
+        let map = launched(block_map::block_map(
+            &anchor.client,
+            &modification,
+            tensors.floats.into_option().map(flat_ref).as_ref(),
+            tensors.integers.into_option().map(flat_ref).as_ref(),
+            shape,
+        ));
+        let list = |list: TensorRef| {
+            let elements = Shape::from([list.shape[3]]);
+            wrap(anchor, list.handle, elements, DType::I32)
+        };
+        BlockLists {
+            rows: list(map.rows),
+            columns: list(map.columns),
+        }
+    }
 }
 
-fn kernel_inputs(inputs: Inputs<CubeBackend>, modification: Modification) -> softmax::Inputs {
+fn kernel_inputs(inputs: Inputs<CubeBackend>, call: Call) -> softmax::Inputs {
+    let lists = inputs
+        .block_rows
+        .into_option()
+        .zip(inputs.block_columns.into_option());
     softmax::Inputs {
         query: tensor_ref(inputs.query),
         key: tensor_ref(inputs.key),
         value: tensor_ref(inputs.value),
         mask: inputs.mask.into_option().map(tensor_ref),
         bias: inputs.bias.into_option().map(tensor_ref),
-        modification,
+        modification: call.modification,
         floats: inputs.floats.into_option().map(flat_ref),
         integers: inputs.integers.into_option().map(flat_ref),
+        block_map: call
+            .blocks
+            .zip(lists)
+            .map(|(shape, (rows, columns))| BlockMap {
+                shape,
+                rows: flat_ref(rows),
+                columns: flat_ref(columns),
+            }),
     }
 }
 

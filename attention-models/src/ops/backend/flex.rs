@@ -6,31 +6,32 @@
 
 mod memory;
 
-use attention_core::{AttentionError, AttentionSpec};
-use attention_kernels::{modification::Modification, softmax};
+use attention_core::AttentionError;
+use attention_kernels::{
+    TensorRef,
+    block_map::{self, BlockMap, BlockShape},
+    modification::Modification,
+    softmax,
+};
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
 
 use super::values::{
-    BackwardInputs, InputGradients, Inputs, MaybeBool, MaybeFloat, MaybeInt, Output,
+    BackwardInputs, BlockLists, Call, InputGradients, Inputs, MaskTensors, MaybeBool, MaybeFloat,
+    MaybeInt, Output,
 };
 use super::{AttentionOps, launched, output_shapes};
 use memory::{Uploads, client, contiguous, download, plain};
 
 impl AttentionOps for Flex {
-    fn attention_forward(
-        inputs: Inputs<Self>,
-        spec: AttentionSpec,
-        modification: Modification,
-    ) -> Output<Self> {
-        launched(forward(plain_inputs(inputs), spec, modification))
+    fn attention_forward(inputs: Inputs<Self>, call: Call) -> Output<Self> {
+        launched(forward(plain_inputs(inputs), call))
     }
 
     fn attention_backward(
         inputs: BackwardInputs<Self>,
-        spec: AttentionSpec,
-        modification: Modification,
+        call: Call,
         bias_grad: bool,
     ) -> InputGradients<Self> {
         let inputs = BackwardInputs {
@@ -42,23 +43,24 @@ impl AttentionOps for Flex {
             grad_out: plain(inputs.grad_out),
             grad_lse: MaybeFloat::from(inputs.grad_lse.as_option().map(FlexTensor::to_contiguous)),
         };
-        launched(backward(inputs, spec, modification, bias_grad))
+        launched(backward(inputs, call, bias_grad))
+    }
+
+    fn attention_block_map(
+        tensors: MaskTensors<Self>,
+        modification: Modification,
+        shape: BlockShape,
+    ) -> BlockLists<Self> {
+        launched(block_lists(tensors, &modification, shape))
     }
 }
 
-fn forward(
-    inputs: Inputs<Flex>,
-    spec: AttentionSpec,
-    modification: Modification,
-) -> Result<Output<Flex>, AttentionError> {
+fn forward(inputs: Inputs<Flex>, call: Call) -> Result<Output<Flex>, AttentionError> {
     let dtype = inputs.query.dtype();
     let (out, lse) = output_shapes(inputs.query.shape().dims(), inputs.value.shape().dims());
     let uploads = Uploads::new(&input_tensors(&inputs))?;
-    let output = softmax::forward(
-        client(),
-        &kernel_inputs(&uploads, &inputs, modification),
-        &spec,
-    )?;
+    let spec = call.spec;
+    let output = softmax::forward(client(), &kernel_inputs(&uploads, &inputs, call), &spec)?;
     Ok(Output {
         out: download(output.out, out.into(), dtype)?,
         lse: download(output.lse, lse.into(), DType::F32)?,
@@ -67,8 +69,7 @@ fn forward(
 
 fn backward(
     inputs: BackwardInputs<Flex>,
-    spec: AttentionSpec,
-    modification: Modification,
+    call: Call,
     bias_grad: bool,
 ) -> Result<InputGradients<Flex>, AttentionError> {
     let forward = &inputs.forward;
@@ -77,10 +78,11 @@ fn backward(
     tensors.extend(inputs.grad_lse.as_option());
     let uploads = Uploads::new(&tensors)?;
 
+    let spec = call.spec;
     let gradients = softmax::backward(
         client(),
         &softmax::BackwardInputs {
-            forward: kernel_inputs(&uploads, forward, modification),
+            forward: kernel_inputs(&uploads, forward, call),
             out: uploads.view(&inputs.output.out),
             lse: uploads.view(&inputs.output.lse),
             grad_out: uploads.view(&inputs.grad_out),
@@ -102,23 +104,50 @@ fn backward(
     })
 }
 
-fn kernel_inputs(
-    uploads: &Uploads,
-    inputs: &Inputs<Flex>,
-    modification: Modification,
-) -> softmax::Inputs {
+fn block_lists(
+    tensors: MaskTensors<Flex>,
+    modification: &Modification,
+    shape: BlockShape,
+) -> Result<BlockLists<Flex>, AttentionError> {
+    let floats = tensors.floats.into_option().map(contiguous);
+    let integers = tensors.integers.into_option().map(contiguous);
+    let given: Vec<_> = floats.iter().chain(&integers).collect();
+    let uploads = Uploads::new(&given)?;
+    let flat = |tensor: &Option<FlexTensor>| tensor.as_ref().map(|tensor| uploads.flat(tensor));
+    let map = block_map::block_map(
+        client(),
+        modification,
+        flat(&floats).as_ref(),
+        flat(&integers).as_ref(),
+        shape,
+    )?;
+    let list = |list: TensorRef| download(list.handle, Shape::from([list.shape[3]]), DType::I32);
+    Ok(BlockLists {
+        rows: list(map.rows)?,
+        columns: list(map.columns)?,
+    })
+}
+
+fn kernel_inputs(uploads: &Uploads, inputs: &Inputs<Flex>, call: Call) -> softmax::Inputs {
+    let flat = |tensor: &MaybeInt<Flex>| tensor.as_option().map(|tensor| uploads.flat(tensor));
+    let lists = flat(&inputs.block_rows).zip(flat(&inputs.block_columns));
     softmax::Inputs {
         query: uploads.view(&inputs.query),
         key: uploads.view(&inputs.key),
         value: uploads.view(&inputs.value),
         mask: inputs.mask.as_option().map(|mask| uploads.view(mask)),
         bias: inputs.bias.as_option().map(|bias| uploads.view(bias)),
-        modification,
+        modification: call.modification,
         floats: inputs.floats.as_option().map(|tensor| uploads.flat(tensor)),
-        integers: inputs
-            .integers
-            .as_option()
-            .map(|tensor| uploads.flat(tensor)),
+        integers: flat(&inputs.integers),
+        block_map: call
+            .blocks
+            .zip(lists)
+            .map(|(shape, (rows, columns))| BlockMap {
+                shape,
+                rows,
+                columns,
+            }),
     }
 }
 
@@ -129,6 +158,8 @@ fn input_tensors(inputs: &Inputs<Flex>) -> Vec<&FlexTensor> {
         .chain(inputs.bias.as_option())
         .chain(inputs.floats.as_option())
         .chain(inputs.integers.as_option())
+        .chain(inputs.block_rows.as_option())
+        .chain(inputs.block_columns.as_option())
         .collect()
 }
 
@@ -141,5 +172,7 @@ fn plain_inputs(inputs: Inputs<Flex>) -> Inputs<Flex> {
         bias: MaybeFloat::from(inputs.bias.into_option().map(plain)),
         floats: MaybeFloat::from(inputs.floats.into_option().map(contiguous)),
         integers: MaybeInt::from(inputs.integers.into_option().map(contiguous)),
+        block_rows: MaybeInt::from(inputs.block_rows.into_option().map(contiguous)),
+        block_columns: MaybeInt::from(inputs.block_columns.into_option().map(contiguous)),
     }
 }

@@ -7,17 +7,18 @@ mod cube;
 mod flex;
 mod values;
 
-use attention_core::{AttentionError, AttentionSpec};
-use attention_kernels::modification::Modification;
+use attention_core::AttentionError;
+use attention_kernels::{block_map::BlockShape, modification::Modification};
 use burn::backend::{
     Backend, Dispatch, DispatchDevice, backend_extension, fusion::custom::TensorSpec,
 };
-use burn::tensor::{DType, Device, Shape, Tensor};
+use burn::tensor::{DType, Device, Int, Shape, Tensor};
 
-use super::{AttentionOptions, modification::Flat};
+use super::{AttentionOptions, MaskMod, modification::Flat};
 use values::{
-    BackwardInputs, BackwardInputsMetadata, InputGradients, InputGradientsMetadata, Inputs,
-    InputsMetadata, MaybeBool, MaybeFloat, MaybeFloatMetadata, MaybeInt, Output, OutputMetadata,
+    BackwardInputs, BackwardInputsMetadata, BlockLists, BlockListsMetadata, Call, InputGradients,
+    InputGradientsMetadata, Inputs, InputsMetadata, MaskTensors, MaskTensorsMetadata, MaybeBool,
+    MaybeFloat, MaybeFloatMetadata, MaybeInt, Output, OutputMetadata,
 };
 
 /// What a backend offers to run attention fused. The arguments have been checked.
@@ -25,20 +26,23 @@ use values::{
 pub trait AttentionOps: Backend {
     /// The output and the log-sum-exp.
     #[fusion(meta = describe_output)]
-    fn attention_forward(
-        #[extension_type] inputs: Inputs<Self>,
-        spec: AttentionSpec,
-        modification: Modification,
-    ) -> Output<Self>;
+    fn attention_forward(#[extension_type] inputs: Inputs<Self>, call: Call) -> Output<Self>;
 
     /// The gradients of the inputs; that of the bias only if `bias_grad`.
     #[fusion(meta = describe_gradients)]
     fn attention_backward(
         #[extension_type] inputs: BackwardInputs<Self>,
-        spec: AttentionSpec,
-        modification: Modification,
+        call: Call,
         bias_grad: bool,
     ) -> InputGradients<Self>;
+
+    /// The block map of a mask.
+    #[fusion(meta = describe_block_lists)]
+    fn attention_block_map(
+        #[extension_type] tensors: MaskTensors<Self>,
+        modification: Modification,
+        shape: BlockShape,
+    ) -> BlockLists<Self>;
 }
 
 /// Whether [`attention`] runs on this device.
@@ -58,7 +62,16 @@ pub(super) fn attention(
     value: Tensor<4>,
     options: AttentionOptions,
 ) -> (Tensor<4>, Tensor<3>) {
-    let flat = Flat::new(options.score_mod, options.mask_mod);
+    let (mask, rows, columns, blocks) = match options.block_map {
+        Some(map) => (
+            Some(map.mask),
+            Some(map.rows),
+            Some(map.columns),
+            Some(map.shape),
+        ),
+        None => (options.mask_mod, None, None, None),
+    };
+    let flat = Flat::new(options.score_mod, mask);
     let inputs = Inputs {
         query: query.into_dispatch(),
         key: key.into_dispatch(),
@@ -67,12 +80,37 @@ pub(super) fn attention(
         bias: MaybeFloat::from(options.bias.map(Tensor::into_dispatch)),
         floats: MaybeFloat::from(flat.floats.map(Tensor::into_dispatch)),
         integers: MaybeInt::from(flat.integers.map(Tensor::into_dispatch)),
+        block_rows: MaybeInt::from(rows.map(Tensor::into_dispatch)),
+        block_columns: MaybeInt::from(columns.map(Tensor::into_dispatch)),
     };
-    let output =
-        <Dispatch as AttentionOps>::attention_forward(inputs, options.spec, flat.modification);
+    let call = Call {
+        spec: options.spec,
+        modification: flat.modification,
+        blocks,
+    };
+    let output = <Dispatch as AttentionOps>::attention_forward(inputs, call);
     (
         Tensor::from_dispatch(output.out),
         Tensor::from_dispatch(output.lse),
+    )
+}
+
+/// The lists of the block map of a checked mask on `device`.
+pub(super) fn block_lists(
+    mask: MaskMod,
+    shape: BlockShape,
+    device: &Device,
+) -> (Tensor<1, Int>, Tensor<1, Int>) {
+    let flat = Flat::new(None, Some(mask));
+    let tensors = MaskTensors {
+        anchor: Tensor::<1, Int>::zeros([1], device).into_dispatch(),
+        floats: MaybeFloat::from(flat.floats.map(Tensor::into_dispatch)),
+        integers: MaybeInt::from(flat.integers.map(Tensor::into_dispatch)),
+    };
+    let lists = <Dispatch as AttentionOps>::attention_block_map(tensors, flat.modification, shape);
+    (
+        Tensor::from_dispatch(lists.rows),
+        Tensor::from_dispatch(lists.columns),
     )
 }
 
@@ -87,11 +125,7 @@ fn output_shapes(query: [usize; 4], value: [usize; 4]) -> ([usize; 4], [usize; 3
     ([batch, heads, seq_q, value[3]], [batch, heads, seq_q])
 }
 
-fn describe_output(
-    inputs: &InputsMetadata,
-    _spec: &AttentionSpec,
-    _code: &Modification,
-) -> OutputMetadata {
+fn describe_output(inputs: &InputsMetadata, _call: &Call) -> OutputMetadata {
     let (out, lse) = output_shapes(inputs.query.shape.dims(), inputs.value.shape.dims());
     OutputMetadata {
         out: TensorSpec::new(Shape::from(out), inputs.query.dtype),
@@ -101,8 +135,7 @@ fn describe_output(
 
 fn describe_gradients(
     inputs: &BackwardInputsMetadata,
-    _spec: &AttentionSpec,
-    _code: &Modification,
+    _call: &Call,
     bias_grad: &bool,
 ) -> InputGradientsMetadata {
     let forward = &inputs.forward;
@@ -116,5 +149,17 @@ fn describe_gradients(
             }
             _ => MaybeFloatMetadata::Absent,
         },
+    }
+}
+
+fn describe_block_lists(
+    _tensors: &MaskTensorsMetadata,
+    _code: &Modification,
+    shape: &BlockShape,
+) -> BlockListsMetadata {
+    let list = |elements: usize| TensorSpec::new(Shape::from([elements]), DType::I32);
+    BlockListsMetadata {
+        rows: list(shape.rows_len()),
+        columns: list(shape.columns_len()),
     }
 }

@@ -1,5 +1,7 @@
 //! The values that cross the dispatch boundary.
 
+use attention_core::AttentionSpec;
+use attention_kernels::{block_map::BlockShape, modification::Modification};
 use burn::backend::{
     Backend, ExtensionType,
     tensor::{BoolTensor, FloatTensor, IntTensor},
@@ -29,6 +31,15 @@ pub enum MaybeInt<B: Backend> {
     Given(IntTensor<B>),
 }
 
+/// What a call carries beside its tensors.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub spec: AttentionSpec,
+    pub modification: Modification,
+    /// What the block map was made for.
+    pub blocks: Option<BlockShape>,
+}
+
 /// The tensors of a forward pass; the mask in Burn's polarity, and what code captured in one
 /// dimension.
 #[derive(Debug, Clone, ExtensionType)]
@@ -45,6 +56,31 @@ pub struct Inputs<B: Backend> {
     pub floats: MaybeFloat<B>,
     #[extension_type]
     pub integers: MaybeInt<B>,
+    /// The lists of a block map.
+    #[extension_type]
+    pub block_rows: MaybeInt<B>,
+    #[extension_type]
+    pub block_columns: MaybeInt<B>,
+}
+
+/// What a mask as code captured, for the making of a block map.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub struct MaskTensors<B: Backend> {
+    /// Any tensor of the device, which a mask that captured none is evaluated on.
+    pub anchor: IntTensor<B>,
+    #[extension_type]
+    pub floats: MaybeFloat<B>,
+    #[extension_type]
+    pub integers: MaybeInt<B>,
+}
+
+/// The lists of a block map.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub struct BlockLists<B: Backend> {
+    pub rows: IntTensor<B>,
+    pub columns: IntTensor<B>,
 }
 
 /// What a forward pass gives: `[batch, heads, seq_q, value_dim]` in the query's dtype, and
