@@ -67,20 +67,7 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
     let chunk = first / width;
     let start = stream.origin + chunk * stream.dim_stride;
     if comptime!(tile.unroll) {
-        let mut part = Array::<Vector<f32, R>>::new(comptime!(chunks * groups));
-        #[unroll]
-        for i in 0..chunks {
-            #[unroll]
-            for g in 0..groups {
-                // A block is shorter than a chain: only where the total decays is a sum of its own
-                // free.
-                part[i * groups + g] = if comptime!(decays) {
-                    Vector::new(0.0f32)
-                } else {
-                    sums[(chunk + i) * groups + g]
-                };
-            }
-        }
+        let mut part = filled::<R>(0.0f32, comptime!(chunks * groups), true);
         #[unroll]
         for t in 0..comptime!(tile.block) {
             let offset = start + min(token + t, stream.last) * stream.token_stride;
@@ -97,7 +84,7 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
                 sums[slot] = if comptime!(decays) {
                     fma(sums[slot], per_lane::<N, R>(decay[g]), sum)
                 } else {
-                    sum
+                    sums[slot] + sum
                 };
             }
         }
