@@ -1,5 +1,6 @@
 //! `attention bench`: our attention beside Burn's own, in one run on one device.
 
+mod code;
 mod cubek;
 mod measure;
 mod report;
@@ -35,6 +36,9 @@ pub struct BenchArgs {
     /// Leave out the longest sequence, and measure for a shorter time
     #[arg(long)]
     quick: bool,
+    /// Measure what masks, score modifications and block maps as code cost and save, instead
+    #[arg(long, conflicts_with = "json")]
+    code: bool,
 }
 
 /// Measures every shape, says what each gave, and prints the table.
@@ -44,6 +48,9 @@ pub struct BenchArgs {
 pub fn run(args: &BenchArgs) -> Result<()> {
     let kind = device::by_name(&args.device)?;
     kind.open()?;
+    if args.code {
+        return code::run(kind, args.quick, args.filter.as_deref());
+    }
     let wanted = |shape: &Shape| {
         let name = shape.to_string();
         args.filter.as_ref().is_none_or(|part| name.contains(part))

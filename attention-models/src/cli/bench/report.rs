@@ -45,7 +45,7 @@ impl fmt::Display for Line {
     }
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
@@ -112,7 +112,7 @@ pub fn json(kind: DeviceKind, lines: &[Line]) -> Result<Value> {
     }))
 }
 
-fn heading(kind: DeviceKind) -> Result<String> {
+pub fn heading(kind: DeviceKind) -> Result<String> {
     let cores = std::thread::available_parallelism()?;
     Ok(format!("{kind}: {}, {cores} threads", kind.facts()?.name))
 }

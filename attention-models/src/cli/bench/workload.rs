@@ -128,6 +128,7 @@ pub struct Workload {
     contender: Contender,
     device: Device,
     tensors: [Tensor<4>; 3],
+    options: AttentionOptions,
 }
 
 impl Workload {
@@ -152,8 +153,25 @@ impl Workload {
             shape,
             contender,
             tensors: [0, 1, 2].map(random),
+            options: AttentionOptions::from(shape.spec()),
             device,
         }
+    }
+
+    /// Ours with other options, on the same tensors.
+    pub fn with_options(&self, options: AttentionOptions) -> Self {
+        Self {
+            shape: self.shape,
+            contender: Contender::Ours,
+            device: self.device.clone(),
+            tensors: self.tensors.clone(),
+            options,
+        }
+    }
+
+    /// Where the tensors lie.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// What it runs.
@@ -207,9 +225,7 @@ impl Workload {
     fn attend(&self) -> Vec<Tensor<4>> {
         let [query, key, value] = self.tensors.clone();
         let out = match self.contender {
-            Contender::Ours => {
-                attention(query, key, value, AttentionOptions::from(self.shape.spec()))
-            }
+            Contender::Ours => attention(query, key, value, self.options.clone()),
             Contender::Burn => {
                 let options = AttentionModuleOptions {
                     is_causal: self.shape.causal,
