@@ -9,3 +9,4 @@ mod memory;
 mod modifications;
 mod support;
 mod sweep;
+mod tables;

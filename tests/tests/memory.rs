@@ -4,7 +4,7 @@ use attention_core::{AttentionSpec, DType};
 use attention_kernels::{
     TensorRef,
     device::elem_type,
-    softmax::{self, BackwardInputs, Inputs},
+    softmax::{self, BackwardInputs, Inputs, Wanted},
 };
 use attention_models::device::DeviceKind;
 use cubecl::MemoryScope;
@@ -43,7 +43,8 @@ fn forward_and_backward_of_8192_tokens_take_little_more_than_their_inputs_and_ou
         grad_out: tensor(),
         grad_lse: None,
     };
-    let gradients = softmax::backward(&client, &backward, &spec, false).expect("the shapes fit");
+    let gradients =
+        softmax::backward(&client, &backward, &spec, Wanted::default()).expect("the shapes fit");
     client.read_one(gradients.query).expect("the kernels ran");
 
     let allocated = reserved() - before;

@@ -281,8 +281,11 @@ fn refusal(options: AttentionOptions) -> String {
 
 #[test]
 fn a_captured_tensor_that_expects_a_gradient_is_refused() {
-    let slopes = Tensor::<1>::ones([1], &Device::flex().autodiff()).require_grad();
-    let options = AttentionOptions::default().with_score_mod(variants::alibi(slopes, 0));
+    let strengths = Tensor::<1>::ones([1], &Device::flex().autodiff()).require_grad();
+    let fading = ScoreMod::multiplicative(fading::expand)
+        .with_number(0.5)
+        .with_floats(strengths);
+    let options = AttentionOptions::default().with_score_mod(fading);
     assert_eq!(
         refusal(options),
         "`score_mod or mask_mod` is a captured tensor that expects a gradient; accepted: a \

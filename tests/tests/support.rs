@@ -9,7 +9,7 @@ use attention_core::{
 use attention_kernels::{
     TensorRef,
     device::elem_type,
-    softmax::{self, BackwardInputs, Inputs},
+    softmax::{self, BackwardInputs, Inputs, Wanted},
 };
 use attention_models::{
     cli::verify::{
@@ -118,9 +118,12 @@ pub fn run_kernels(client: &Client, case: &Case, dtype: DType, layout: Layout) -
         grad_lse: None,
         forward: inputs,
     };
-    let with_bias = case.inputs.bias.is_some();
+    let wanted = Wanted {
+        bias: case.inputs.bias.is_some(),
+        tables: false,
+    };
     let gradients =
-        softmax::backward(client, &backward, &case.spec, with_bias).expect("the case is accepted");
+        softmax::backward(client, &backward, &case.spec, wanted).expect("the case is accepted");
 
     let elements = |tensor: &Tensor4| tensor.data.len();
     let read = |handle, count, dtype| download(client, handle, count, dtype);

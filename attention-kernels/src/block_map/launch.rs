@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     TensorRef,
-    modification::{Modification, captured_data, check_captured},
+    modification::{CapturedRefs, Modification, captured_data, check_captured},
     softmax::{Plan, bind},
 };
 
@@ -35,7 +35,12 @@ pub fn block_map(
     shape: BlockShape,
 ) -> Result<BlockMap, AttentionError> {
     shape.validate()?;
-    check_captured(modification, floats, integers)?;
+    let captured = CapturedRefs {
+        floats,
+        integers,
+        tables: None,
+    };
+    check_captured(modification, captured)?;
     if !modification.code.masks() {
         return Err(AttentionError::Value {
             argument: "modification",
@@ -44,7 +49,7 @@ pub fn block_map(
         });
     }
     let states = bind::empty(client, shape.tiles(), WORD);
-    launch_states(client, modification, floats, integers, shape, &states);
+    launch_states(client, modification, captured, shape, &states);
     let (q, kv) = (shape.q_blocks(), shape.kv_blocks());
     let rows = launch_lists(client, &states, shape, [q, kv], [kv, 1]);
     let columns = launch_lists(client, &states, shape, [kv, q], [1, kv]);
@@ -59,8 +64,7 @@ pub fn block_map(
 fn launch_states(
     client: &Client,
     modification: &Modification,
-    floats: Option<&TensorRef>,
-    integers: Option<&TensorRef>,
+    captured: CapturedRefs,
     shape: BlockShape,
     states: &Handle,
 ) {
@@ -84,7 +88,7 @@ fn launch_states(
                 shape.q_blocks(),
                 shape.kv_blocks(),
             ),
-            captured_data(floats, integers, modification),
+            captured_data(captured, modification),
             modification.code.clone(),
         );
     }

@@ -21,6 +21,7 @@ pub(crate) struct Blocks {
 
 /// The tokens of one step.
 #[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone))]
 pub(crate) struct Step {
     /// The first of them.
     pub token: usize,

@@ -1,5 +1,6 @@
 //! What functions capture: on the host, at launch, and inside a kernel.
 
+use attention_core::AttentionError;
 use cubecl::prelude::*;
 
 use super::Lanes;
@@ -11,6 +12,7 @@ pub(crate) struct Tally {
     pub integers: usize,
     pub numbers: usize,
     pub counts: usize,
+    pub tables: usize,
 }
 
 impl Tally {
@@ -20,7 +22,39 @@ impl Tally {
             integers: self.integers + other.integers,
             numbers: self.numbers + other.numbers,
             counts: self.counts + other.counts,
+            tables: self.tables + other.tables,
         }
+    }
+}
+
+/// A learned table, which a [lookup](super::ScoreMod::lookup) adds entries of and which receives a
+/// gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table<F> {
+    /// `slots` entries that all heads share, or for each query head its own.
+    pub entries: F,
+    /// Entries of a head.
+    pub slots: u32,
+}
+
+impl Table<u32> {
+    /// Refuses a number of entries that fits neither all heads alike nor each of the `heads`.
+    ///
+    /// # Errors
+    /// [`AttentionError::Shape`]
+    pub fn validate(&self, heads: usize) -> Result<(), AttentionError> {
+        let (entries, slots) = (self.entries as usize, self.slots as usize);
+        if slots > 0 && (entries == slots || entries == heads * slots) {
+            return Ok(());
+        }
+        Err(AttentionError::Shape {
+            argument: "score_mod",
+            given: vec![entries],
+            accepted: format!(
+                "a table of {slots} slots, at least 1, or of {} for {heads} heads",
+                heads * slots
+            ),
+        })
     }
 }
 
@@ -36,6 +70,8 @@ pub struct CapturedValues<F, I = F> {
     pub numbers: Vec<f32>,
     /// Integers.
     pub counts: Vec<u32>,
+    /// Learned tables.
+    pub tables: Vec<Table<F>>,
 }
 
 impl<F, I> Default for CapturedValues<F, I> {
@@ -45,6 +81,7 @@ impl<F, I> Default for CapturedValues<F, I> {
             integers: Vec::new(),
             numbers: Vec::new(),
             counts: Vec::new(),
+            tables: Vec::new(),
         }
     }
 }
@@ -56,6 +93,7 @@ impl<F, I> CapturedValues<F, I> {
             integers: self.integers.len(),
             numbers: self.numbers.len(),
             counts: self.counts.len(),
+            tables: self.tables.len(),
         }
     }
 
@@ -64,6 +102,7 @@ impl<F, I> CapturedValues<F, I> {
         self.integers.extend(other.integers);
         self.numbers.extend(other.numbers);
         self.counts.extend(other.counts);
+        self.tables.extend(other.tables);
     }
 }
 
@@ -113,14 +152,26 @@ pub(crate) struct Span {
     last: u32,
 }
 
+/// Where a table lies among the tables, which share a buffer.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone))]
+pub(crate) struct TableSpan {
+    start: u32,
+    /// From a head to the next: 0 where all share the table.
+    of_head: u32,
+    last_slot: u32,
+}
+
 /// The values of all functions of a call.
 #[derive(CubeType, CubeLaunch, Clone)]
 #[expand(derive(Clone))]
 pub(crate) struct CapturedData {
     floats: ComptimeOption<Box<[f32]>>,
     integers: ComptimeOption<Box<[u32]>>,
+    tables: ComptimeOption<Box<[f32]>>,
     float_spans: Sequence<Span>,
     integer_spans: Sequence<Span>,
+    table_spans: Sequence<TableSpan>,
     numbers: Sequence<f32>,
     counts: Sequence<u32>,
 }
@@ -205,6 +256,39 @@ impl Captured {
     }
 }
 
+/// The entries of a table for each lane.
+#[cube]
+pub(crate) fn table_entries(
+    data: &CapturedData,
+    #[comptime] index: usize,
+    head: u32,
+    slots: Vector<u32, Lanes>,
+) -> Vector<f32, Lanes> {
+    let lanes = Lanes::value();
+    let span = data.table_spans.index(index);
+    let tables = data.tables.clone().unwrap();
+    let first = span.start + head * span.of_head;
+    let slots = existing_slots(data, index, slots);
+    let entry = tables[(first + slots.extract(0usize)) as usize];
+    let mut entries = Vector::<f32, Lanes>::new(entry);
+    #[unroll]
+    for lane in 1..lanes {
+        entries.insert(lane, tables[(first + slots.extract(lane)) as usize]);
+    }
+    entries
+}
+
+/// Beyond its end, the last slot of a table.
+#[cube]
+pub(crate) fn existing_slots(
+    data: &CapturedData,
+    #[comptime] index: usize,
+    slots: Vector<u32, Lanes>,
+) -> Vector<u32, Lanes> {
+    let span = data.table_spans.index(index);
+    min(slots, Vector::new(span.last_slot))
+}
+
 impl CapturedDataExpand {
     /// What the function sees whose values begin at `first`.
     pub fn view(&self, first: Tally) -> CapturedExpand {
@@ -220,17 +304,37 @@ impl CapturedDataLaunch {
     pub fn of(
         floats: Option<BufferArg>,
         integers: Option<BufferArg>,
+        tables: Option<BufferArg>,
         values: &CapturedValues<u32>,
     ) -> Self {
         Self::new(
             floats.into(),
             integers.into(),
+            tables.into(),
             spans(&values.floats),
             spans(&values.integers),
+            table_spans(&values.tables),
             values.numbers.iter().copied().collect(),
             values.counts.iter().copied().collect(),
         )
     }
+}
+
+fn table_spans(tables: &[Table<u32>]) -> SequenceArg<TableSpan> {
+    let mut start = 0;
+    tables
+        .iter()
+        .map(|table| {
+            let of_head = if table.entries > table.slots {
+                table.slots
+            } else {
+                0
+            };
+            let span = TableSpanLaunch::new(start, of_head, table.slots.saturating_sub(1));
+            start += table.entries;
+            span
+        })
+        .collect()
 }
 
 fn spans(lengths: &[u32]) -> SequenceArg<Span> {

@@ -3,8 +3,8 @@
 use cubecl::prelude::*;
 
 use super::{
-    CapturedData, CapturedValues, Mask, Place, ScoreMod, function::Expanded, mask::MaskCode,
-    score::Step,
+    CapturedData, CapturedValues, Mask, Place, ScoreMod, captured::Table, function::Expanded,
+    mask::MaskCode, score::Step,
 };
 
 /// What is compiled into a kernel.
@@ -25,15 +25,26 @@ pub struct Modification {
     pub(crate) values: CapturedValues<u32>,
 }
 
+/// The tensors that a modification captured, in the order in which those of a kind have to lie in
+/// their buffer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CapturedTensors<F, I> {
+    /// Floats.
+    pub floats: Vec<F>,
+    /// Integers.
+    pub integers: Vec<I>,
+    /// The entries of learned tables.
+    pub tables: Vec<F>,
+}
+
 impl Modification {
-    /// Splits modification and mask from the tensors that they captured, which are returned in the
-    /// order in which they have to lie in their two buffers. `lengths` tells how many elements a
-    /// tensor has.
+    /// Splits modification and mask from the tensors that they captured. `lengths` tells how many
+    /// elements a tensor has.
     pub fn new<F, I>(
         score: Option<ScoreMod<F, I>>,
         mask: Option<Mask<F, I>>,
         lengths: (impl Fn(&F) -> u32, impl Fn(&I) -> u32),
-    ) -> (Self, Vec<F>, Vec<I>) {
+    ) -> (Self, CapturedTensors<F, I>) {
         let mut values = CapturedValues::default();
         let steps = score.map_or_else(Vec::new, |score| {
             values.append(score.captured);
@@ -45,22 +56,57 @@ impl Modification {
             code
         });
         let lengths = CapturedValues {
-            floats: values.floats.iter().map(lengths.0).collect(),
+            floats: values.floats.iter().map(&lengths.0).collect(),
             integers: values.integers.iter().map(lengths.1).collect(),
             numbers: values.numbers,
             counts: values.counts,
+            tables: values
+                .tables
+                .iter()
+                .map(|table| Table {
+                    entries: (lengths.0)(&table.entries),
+                    slots: table.slots,
+                })
+                .collect(),
         };
         let modification = Self {
             code: Code { steps, mask },
             values: lengths,
         };
-        (modification, values.floats, values.integers)
+        let tables = values.tables.into_iter().map(|table| table.entries);
+        let tensors = CapturedTensors {
+            floats: values.floats,
+            integers: values.integers,
+            tables: tables.collect(),
+        };
+        (modification, tensors)
     }
 }
 
 impl Code {
     pub fn modifies(&self) -> bool {
         !self.steps.is_empty()
+    }
+
+    /// The steps that look a table up, and which of them.
+    pub fn lookups(&self) -> impl Iterator<Item = (usize, usize)> {
+        let steps = self.steps.iter().enumerate();
+        steps.filter_map(|(index, step)| Some((index, step.table()?)))
+    }
+
+    /// The steps up to the one of this index, that included, and what follows with the mask.
+    pub fn split_after(&self, index: usize) -> (Self, Self) {
+        let (before, after) = self.steps.split_at(index + 1);
+        (
+            Self {
+                steps: before.to_vec(),
+                mask: None,
+            },
+            Self {
+                steps: after.to_vec(),
+                mask: self.mask.clone(),
+            },
+        )
     }
 
     pub fn masks(&self) -> bool {
@@ -107,6 +153,36 @@ pub(crate) fn slope<N: Size>(
             score = step.score(scope, score, at, data);
         }
         slope.expand.into()
+    })
+}
+
+/// The slots of the table that the lookup adds which is the last step.
+#[cube]
+pub(crate) fn slots<N: Size>(
+    at: &Place,
+    data: &CapturedData,
+    #[comptime] code: Code,
+) -> Vector<u32, N> {
+    intrinsic!(|scope| {
+        let lookup = code.steps.last().expect("asked only where there is one");
+        lookup.slots(scope, at, data).expand.into()
+    })
+}
+
+/// `value` times the factor of the lookup which is the last step.
+#[cube]
+pub(crate) fn scaled<N: Size>(
+    value: Vector<f32, N>,
+    at: &Place,
+    data: &CapturedData,
+    #[comptime] code: Code,
+) -> Vector<f32, N> {
+    intrinsic!(|scope| {
+        let lookup = code.steps.last().expect("asked only where there is one");
+        lookup
+            .scaled(scope, value.expand.into(), at, data)
+            .expand
+            .into()
     })
 }
 

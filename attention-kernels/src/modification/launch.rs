@@ -5,29 +5,47 @@ use attention_core::AttentionError;
 use super::{CapturedDataLaunch, Modification};
 use crate::{TensorRef, softmax::bind};
 
+/// The tensors that a modification captured, one buffer of each kind.
+#[derive(Clone, Copy)]
+pub(crate) struct CapturedRefs<'a> {
+    pub floats: Option<&'a TensorRef>,
+    pub integers: Option<&'a TensorRef>,
+    pub tables: Option<&'a TensorRef>,
+}
+
 /// What a modification captured.
 pub(crate) fn captured_data(
-    floats: Option<&TensorRef>,
-    integers: Option<&TensorRef>,
+    tensors: CapturedRefs,
     modification: &Modification,
 ) -> CapturedDataLaunch {
     let buffer = |tensor: Option<&TensorRef>| tensor.map(|tensor| bind::bind(tensor, 1));
-    CapturedDataLaunch::of(buffer(floats), buffer(integers), &modification.values)
+    CapturedDataLaunch::of(
+        buffer(tensors.floats),
+        buffer(tensors.integers),
+        buffer(tensors.tables),
+        &modification.values,
+    )
 }
 
 /// Refuses tensors that are not those which the modification was made with.
 pub(crate) fn check_captured(
     modification: &Modification,
-    floats: Option<&TensorRef>,
-    integers: Option<&TensorRef>,
+    tensors: CapturedRefs,
 ) -> Result<(), AttentionError> {
     let lengths = &modification.values;
-    let captured = [
-        ("floats", floats, &lengths.floats, &[bind::F32][..]),
-        ("integers", integers, &lengths.integers, &bind::WORDS[..]),
-    ];
-    for (argument, tensor, lengths, elems) in captured {
-        let elements = lengths.iter().map(|&length| length as usize).sum::<usize>();
+    let sum = |lengths: &[u32]| lengths.iter().map(|&length| length as usize).sum::<usize>();
+    let tables: Vec<_> = lengths.tables.iter().map(|table| table.entries).collect();
+    let float = &[bind::F32][..];
+    for (argument, tensor, elements, elems) in [
+        ("floats", tensors.floats, sum(&lengths.floats), float),
+        (
+            "integers",
+            tensors.integers,
+            sum(&lengths.integers),
+            &bind::WORDS,
+        ),
+        ("tables", tensors.tables, sum(&tables), float),
+    ] {
         bind::check_flat(
             argument,
             tensor,
@@ -37,4 +55,13 @@ pub(crate) fn check_captured(
         )?;
     }
     Ok(())
+}
+
+/// Refuses tables that have entries neither for all heads alike nor for each of the `heads`.
+pub(crate) fn check_tables(
+    modification: &Modification,
+    heads: usize,
+) -> Result<(), AttentionError> {
+    let mut tables = modification.values.tables.iter();
+    tables.try_for_each(|table| table.validate(heads))
 }

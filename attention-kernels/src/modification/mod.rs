@@ -49,14 +49,14 @@ mod mask;
 mod place;
 mod score;
 
-pub use captured::{Captured, CapturedValues};
-pub use code::Modification;
+pub use captured::{Captured, CapturedValues, Table};
+pub use code::{CapturedTensors, Modification};
 pub use function::{PlaceFunction, ScoreFunction};
 pub use mask::Mask;
 pub use place::{Lanes, Place};
 pub use score::ScoreMod;
 
 pub(crate) use captured::{CapturedData, CapturedDataLaunch};
-pub(crate) use code::{Code, modified, slope, visible};
-pub(crate) use launch::{captured_data, check_captured};
+pub(crate) use code::{Code, modified, scaled, slope, slots, visible};
+pub(crate) use launch::{CapturedRefs, captured_data, check_captured, check_tables};
 pub(crate) use place::in_lanes;

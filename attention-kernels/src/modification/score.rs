@@ -6,7 +6,9 @@ use cubecl::{ir::Scope, prelude::*};
 
 use super::{
     Lanes,
-    captured::{CapturedDataExpand, CapturedValues, Tally, captures},
+    captured::{
+        CapturedDataExpand, CapturedValues, Table, Tally, captures, existing_slots, table_entries,
+    },
     function::{Expanded, Function, OfPlace, OfScore, PlaceFunction, ScoreFunction},
     place::PlaceExpand,
 };
@@ -37,6 +39,8 @@ enum Rule {
     Multiply(Function<OfPlace<f32>>),
     /// Anything, with its derivative by the score.
     Map(Function<OfScore>, Function<OfScore>),
+    /// `score + table[slot]`, or `score + table[slot] * factor`.
+    Lookup(Function<OfPlace<u32>>, Option<Function<OfPlace<f32>>>),
 }
 
 captures!(ScoreMod);
@@ -56,6 +60,40 @@ impl<F, I> ScoreMod<F, I> {
     /// are expansions of `#[cube]` functions.
     pub fn map(score: impl ScoreFunction, derivative: impl ScoreFunction) -> Self {
         Self::of(Rule::Map(of_score(score), of_score(derivative)))
+    }
+
+    /// `score + table[slot(at, captured)]`, where the table is learned: it receives a gradient.
+    ///
+    /// `table` has `slots` entries, which all heads share, or `heads * slots`, those of each query
+    /// head one after the other. Beyond its end, `slot` means the last one.
+    pub fn lookup(table: F, slots: u32, slot: impl PlaceFunction<u32>) -> Self {
+        Self::of_table(table, slots, slot, None)
+    }
+
+    /// `score + table[slot(at, captured)] * factor(at, captured)`, where the table is learned, as in
+    /// [`lookup`](Self::lookup).
+    pub fn scaled_lookup(
+        table: F,
+        slots: u32,
+        slot: impl PlaceFunction<u32>,
+        factor: impl PlaceFunction<f32>,
+    ) -> Self {
+        Self::of_table(table, slots, slot, Some(of_place(factor)))
+    }
+
+    fn of_table<S: PlaceFunction<u32>>(
+        table: F,
+        slots: u32,
+        slot: S,
+        factor: Option<Function<OfPlace<f32>>>,
+    ) -> Self {
+        let slot: Function<OfPlace<u32>> = Function::new::<S>(Arc::new(slot));
+        let mut lookup = Self::of(Rule::Lookup(slot, factor));
+        lookup.captured.tables.push(Table {
+            entries: table,
+            slots,
+        });
+        lookup
     }
 
     /// This modification, and `next` of what it gives.
@@ -96,7 +134,43 @@ fn of_score<T: ScoreFunction>(function: T) -> Function<OfScore> {
 impl Step {
     /// Whether the derivative differs from 1.
     pub fn bends(&self) -> bool {
-        !matches!(self.rule, Rule::Add(_))
+        !matches!(self.rule, Rule::Add(_) | Rule::Lookup(..))
+    }
+
+    /// Which of the call's tables it looks up.
+    pub fn table(&self) -> Option<usize> {
+        matches!(self.rule, Rule::Lookup(..)).then_some(self.first.tables)
+    }
+
+    /// The slots of the table that a lookup adds.
+    pub fn slots(
+        &self,
+        scope: &Scope,
+        at: &PlaceExpand,
+        data: &CapturedDataExpand,
+    ) -> Expanded<u32> {
+        let Rule::Lookup(slot, _) = &self.rule else {
+            unreachable!("asked of lookups only");
+        };
+        let slots = (slot.expand)(scope, at, &data.view(self.first));
+        existing_slots::expand(scope, data, self.first.tables, slots)
+    }
+
+    /// `value` times the factor of a lookup.
+    pub fn scaled(
+        &self,
+        scope: &Scope,
+        value: Expanded<f32>,
+        at: &PlaceExpand,
+        data: &CapturedDataExpand,
+    ) -> Expanded<f32> {
+        match &self.rule {
+            Rule::Lookup(_, Some(factor)) => {
+                let factor = (factor.expand)(scope, at, &data.view(self.first));
+                product::expand(scope, value, factor)
+            }
+            _ => value,
+        }
     }
 
     /// The modified score.
@@ -114,6 +188,12 @@ impl Step {
                 product::expand(scope, score, (factor.expand)(scope, at, &captured))
             }
             Rule::Map(map, _) => (map.expand)(scope, score, at, &captured),
+            Rule::Lookup(slot, _) => {
+                let slots = (slot.expand)(scope, at, &captured);
+                let (table, head) = (self.first.tables, at.head.clone());
+                let entries = table_entries::expand(scope, data, table, head, slots);
+                sum::expand(scope, score, self.scaled(scope, entries, at, data))
+            }
         }
     }
 
@@ -128,7 +208,7 @@ impl Step {
     ) -> Expanded<f32> {
         let captured = data.view(self.first);
         let derivative = match &self.rule {
-            Rule::Add(_) => return slope,
+            Rule::Add(_) | Rule::Lookup(..) => return slope,
             Rule::Multiply(factor) => (factor.expand)(scope, at, &captured),
             Rule::Map(_, derivative) => (derivative.expand)(scope, score, at, &captured),
         };

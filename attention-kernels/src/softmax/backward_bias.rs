@@ -219,22 +219,31 @@ fn write_block<O: Float, N: Size>(
     }
 }
 
-/// Sums the slots of each head: `partial [heads, slots, keys]` to `grad_bias [heads, keys]`.
+/// Slots are summed over this many before they join the total, which keeps chains of roundings short.
+const SLOT_CHAIN: usize = 32;
+
+/// Sums the slots of each head: `partial [heads, slots, keys]` to `gradient [heads, keys]`, which
+/// begins at `start`.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_sum_slots<O: Float>(
     partial: &[f32],
-    grad_bias: &mut [O],
+    gradient: &mut [O],
     heads: usize,
     slots: usize,
     keys: usize,
+    start: usize,
     #[define(O)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS < heads * keys {
-        let start = ABSOLUTE_POS / keys * slots * keys + ABSOLUTE_POS % keys;
+        let first = ABSOLUTE_POS / keys * slots * keys + ABSOLUTE_POS % keys;
         let mut sum = f32::new(0.0);
-        for slot in 0..slots {
-            sum += partial[start + slot * keys];
+        for chain in 0..slots.div_ceil(SLOT_CHAIN.runtime()) {
+            let mut part = f32::new(0.0);
+            for slot in chain * SLOT_CHAIN..min(chain * SLOT_CHAIN + SLOT_CHAIN, slots) {
+                part += partial[first + slot * keys];
+            }
+            sum += part;
         }
-        grad_bias[ABSOLUTE_POS] = O::cast_from(sum);
+        gradient[start + ABSOLUTE_POS] = O::cast_from(sum);
     }
 }

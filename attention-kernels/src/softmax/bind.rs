@@ -99,11 +99,7 @@ pub(crate) fn score_table<T: Numeric>(tensor: &TensorRef) -> ScoreTableLaunch<T>
 
 /// What the modification captured.
 pub(crate) fn captured(inputs: &Inputs) -> CapturedDataLaunch {
-    captured_data(
-        inputs.floats.as_ref(),
-        inputs.integers.as_ref(),
-        &inputs.modification,
-    )
+    captured_data(inputs.captured(), &inputs.modification)
 }
 
 /// Refuses an `argument` that is not `[1, 1, 1, elements]` of one of the `elems`; without elements

@@ -10,14 +10,15 @@ use super::{
     backward_query::attention_backward_query,
     bind::{self, bind, cubes, layout, table},
     delta::{STATS, attention_delta},
+    launch_tables::launch_tables,
     plan::{Plan, Walk},
     setup::Setup,
-    tensors::{BackwardInputs, Gradients},
+    tensors::{BackwardInputs, Gradients, Wanted},
 };
 use crate::TensorRef;
 
-/// Computes the gradients of [`forward`](super::forward). The bias' gradient is computed when `bias_grad` is set
-/// and there is a bias.
+/// Computes the gradients of [`forward`](super::forward): those of query, key and value, and what else is
+/// `wanted`.
 ///
 /// # Errors
 ///
@@ -26,7 +27,7 @@ pub fn backward(
     client: &Client,
     inputs: &BackwardInputs,
     spec: &AttentionSpec,
-    bias_grad: bool,
+    wanted: Wanted,
 ) -> Result<Gradients, AttentionError> {
     let setup = Setup::new(client, &inputs.forward, spec)?;
     setup.check_saved(inputs)?;
@@ -39,6 +40,7 @@ pub fn backward(
         key: bind::empty(client, keys * problem.head_dim, elem),
         value: bind::empty(client, keys * problem.value_dim, elem),
         bias: None,
+        tables: None,
     };
     let stats = bind::empty(client, rows * STATS, bind::F32);
     if rows > 0 {
@@ -48,11 +50,17 @@ pub fn backward(
     if keys > 0 {
         launch_keys(&setup, inputs, &stats, &gradients);
     }
-    let bias = match (&inputs.forward.bias, bias_grad) {
+    let bias = match (&inputs.forward.bias, wanted.bias) {
         (Some(bias), true) => Some(launch_bias(&setup, inputs, bias, &stats)),
         _ => None,
     };
-    Ok(Gradients { bias, ..gradients })
+    let tables = inputs.forward.tables.is_some() && wanted.tables;
+    let tables = tables.then(|| launch_tables(&setup, inputs, &stats));
+    Ok(Gradients {
+        bias,
+        tables,
+        ..gradients
+    })
 }
 
 fn launch_delta(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) {
@@ -295,6 +303,7 @@ fn launch_bias(setup: &Setup, inputs: &BackwardInputs, bias: &TensorRef, stats: 
                 pairs,
                 slots,
                 keys,
+                0,
                 bias.elem,
             );
         }

@@ -156,7 +156,8 @@ impl<N: Size> Modifier<N> {
         }
     }
 
-    fn place(&self, head: usize, token: usize, #[comptime] g: usize) -> Place {
+    /// Where the lanes of a group meet a token.
+    pub fn place(&self, head: usize, token: usize, #[comptime] g: usize) -> Place {
         let lanes = in_lanes::<u32, N>(self.lanes[g]);
         let token = in_lanes::<u32, N>(Vector::new(token as u32));
         let batch = self.batch as u32;

@@ -18,7 +18,7 @@ use crate::{
 #[derive(CubeType)]
 pub(crate) struct QueryWalk<E: Float, M: Numeric, N: Size> {
     tables: ScoreTables<E, M>,
-    modifier: Modifier<N>,
+    pub modifier: Modifier<N>,
     visible: Array<Vector<u32, N>>,
     batch: usize,
     head: usize,
@@ -105,6 +105,18 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         sizes: &Sizes,
         #[comptime] blueprint: Blueprint,
     ) {
+        self.cap(scores, sizes, blueprint);
+        self.modifier
+            .modify(scores, self.head, token, sizes.seq_kv - 1, blueprint.tile);
+    }
+
+    /// Softcaps a block of products, in place.
+    pub fn cap(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) {
         let tile = comptime!(blueprint.tile);
         if comptime!(blueprint.softcap) {
             #[unroll(tile.unroll)]
@@ -112,8 +124,6 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
                 scores[slot] = capped::<N>(scores[slot], sizes.softcap, blueprint);
             }
         }
-        self.modifier
-            .modify(scores, self.head, token, sizes.seq_kv - 1, tile);
     }
 
     /// [`Self::modify`]; `gradients` are multiplied by the derivative.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     TensorRef,
     block_map::{BlockListLaunch, Blocks},
-    modification::check_captured,
+    modification::{check_captured, check_tables},
 };
 
 /// A checked problem on a device.
@@ -38,11 +38,8 @@ impl<'a> Setup<'a> {
         spec.validate()?;
         let problem = inputs.shapes().validate()?;
         check_elements(client, inputs)?;
-        check_captured(
-            &inputs.modification,
-            inputs.floats.as_ref(),
-            inputs.integers.as_ref(),
-        )?;
+        check_captured(&inputs.modification, inputs.captured())?;
+        check_tables(&inputs.modification, problem.heads)?;
         check_blocks(inputs, &problem)?;
         check_grid(client, &problem)?;
         let tensors = [Some(&inputs.query), Some(&inputs.key), Some(&inputs.value)];

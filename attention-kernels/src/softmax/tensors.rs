@@ -3,7 +3,11 @@
 use attention_core::AttentionShapes;
 use cubecl::server::Handle;
 
-use crate::{TensorRef, block_map::BlockMap, modification::Modification};
+use crate::{
+    TensorRef,
+    block_map::BlockMap,
+    modification::{CapturedRefs, Modification},
+};
 
 /// The tensors of one call. Query, key, value and bias have the same element type.
 #[derive(Debug, Clone)]
@@ -24,6 +28,8 @@ pub struct Inputs {
     pub floats: Option<TensorRef>,
     /// `[1, 1, 1, elements]` of 32-bit integers: the modification's integer tensors, likewise.
     pub integers: Option<TensorRef>,
+    /// `[1, 1, 1, elements]` of f32: the modification's learned tables, likewise.
+    pub tables: Option<TensorRef>,
     /// The tiles that the modification's mask leaves anything of: the others are skipped.
     pub block_map: Option<BlockMap>,
 }
@@ -64,6 +70,17 @@ pub struct Gradients {
     pub value: Handle,
     /// In the bias' own shape, where it was asked for.
     pub bias: Option<Handle>,
+    /// Of f32, as [`Inputs::tables`] lie, where it was asked for.
+    pub tables: Option<Handle>,
+}
+
+/// Which gradients [`backward`](super::backward) computes besides those of query, key and value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// That of the bias, if there is one.
+    pub bias: bool,
+    /// Those of the learned tables, if there are any.
+    pub tables: bool,
 }
 
 impl Inputs {
@@ -78,7 +95,17 @@ impl Inputs {
             modification: Modification::default(),
             floats: None,
             integers: None,
+            tables: None,
             block_map: None,
+        }
+    }
+
+    /// What the modification captured.
+    pub(crate) fn captured(&self) -> CapturedRefs<'_> {
+        CapturedRefs {
+            floats: self.floats.as_ref(),
+            integers: self.integers.as_ref(),
+            tables: self.tables.as_ref(),
         }
     }
 

@@ -5,18 +5,20 @@ use cubecl::prelude::*;
 use super::distance;
 use crate::modification::{Captured, Lanes, Place, ScoreMod};
 
-/// `score - slope * |i + offset - j|`, with a slope for each query head.
+/// `score - slope * |i + offset - j|`, with a slope for each query head, which receives a gradient.
 pub fn alibi<F, I>(slopes: F, offset: u32) -> ScoreMod<F, I> {
-    ScoreMod::additive(penalty::expand)
-        .with_floats(slopes)
-        .with_count(offset)
+    ScoreMod::scaled_lookup(slopes, 1, only_slot::expand, penalty::expand).with_count(offset)
+}
+
+#[cube]
+fn only_slot(_at: &Place, _captured: &Captured) -> Vector<u32, Lanes> {
+    Vector::new(0u32)
 }
 
 #[cube]
 fn penalty(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
     let position = at.query + Vector::new(captured.count(0usize));
-    let distance = Vector::<f32, Lanes>::cast_from(distance(position, at.key));
-    distance * Vector::new(-captured.float(0usize, at.head))
+    Vector::new(0.0f32) - Vector::cast_from(distance(position, at.key))
 }
 
 /// The paper's slopes: `2^(-8 (h + 1) / heads)` where `heads` is a power of two; else those of the

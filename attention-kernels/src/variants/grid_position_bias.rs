@@ -8,22 +8,23 @@ use crate::modification::{Captured, Lanes, Place, ScoreMod};
 /// the offset counts `(dy + height - 1) * (2 * width - 1) + dx + width - 1` with `dy` and `dx` from
 /// the key to the query.
 ///
-/// `table` is `[heads, (2 * height - 1) * (2 * width - 1)]`: the transpose of the checkpoints'.
+/// `table` is `[heads, (2 * height - 1) * (2 * width - 1)]`, the transpose of the checkpoints', and
+/// receives a gradient.
 pub fn grid_position_bias<F, I>(table: F, height: u32, width: u32) -> ScoreMod<F, I> {
-    ScoreMod::additive(entry::expand)
-        .with_floats(table)
-        .with_count(height.max(1))
-        .with_count(width.max(1))
+    let (height, width) = (height.max(1), width.max(1));
+    let offsets = (2 * height - 1) * (2 * width - 1);
+    ScoreMod::lookup(table, offsets, offset::expand)
+        .with_count(height)
+        .with_count(width)
 }
 
 #[cube]
-fn entry(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
+fn offset(at: &Place, captured: &Captured) -> Vector<u32, Lanes> {
     let rows = captured.count(0usize);
     let columns = captured.count(1usize);
     let width = Vector::<u32, Lanes>::new(columns);
     let dy = at.query / width + Vector::new(rows - 1) - at.key / width;
     let dx = at.query % width + Vector::new(columns - 1) - at.key % width;
     let across = 2 * columns - 1;
-    let of_head = at.head * (2 * rows - 1) * across;
-    captured.floats(0usize, dy * Vector::new(across) + dx + Vector::new(of_head))
+    dy * Vector::new(across) + dx
 }

@@ -7,7 +7,7 @@ use crate::modification::{Captured, Lanes, Place, ScoreMod};
 
 /// `score + table[head, bucket(j - i - offset)]`.
 ///
-/// `table` is `[heads, buckets]`. `buckets` has the bucket of each distance from 0 on, as
+/// `table` is `[heads, buckets]` and receives a gradient. `buckets` has the bucket of each distance from 0 on, as
 /// [`relative_position_buckets`] gives it; larger distances fall into the last of them.
 /// Bidirectional, keys after the query take the upper half of the table. T5 itself does not scale
 /// its products: set the scale to 1.
@@ -18,29 +18,23 @@ pub fn relative_position_bias<F, I>(
     bidirectional: bool,
     offset: u32,
 ) -> ScoreMod<F, I> {
-    ScoreMod::additive(entry::expand)
-        .with_floats(table)
+    ScoreMod::lookup(table, count, bucket::expand)
         .with_integers(buckets)
-        .with_count(count)
         .with_count(if bidirectional { count / 2 } else { 0 })
         .with_count(offset)
 }
 
 #[cube]
-fn entry(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
-    let position = at.query + Vector::new(captured.count(2usize));
+fn bucket(at: &Place, captured: &Captured) -> Vector<u32, Lanes> {
+    let position = at.query + Vector::new(captured.count(1usize));
     let later = at.key.greater_than(&position);
     let none = Vector::<u32, Lanes>::new(0u32);
-    let upper = select_many(later, Vector::new(captured.count(1usize)), none);
+    let upper = select_many(later, Vector::new(captured.count(0usize)), none);
     // One direction only: what comes later is as near as the query itself.
-    let one_sided = select(captured.count(1usize) == 0, 0u32, 1u32);
+    let one_sided = select(captured.count(0usize) == 0, 0u32, 1u32);
     let distance = distance(position, at.key);
     let distance = select_many(later, distance * Vector::new(one_sided), distance);
-    let bucket = captured.integers(0usize, distance) + upper;
-    captured.floats(
-        0usize,
-        bucket + Vector::new(at.head * captured.count(0usize)),
-    )
+    captured.integers(0usize, distance) + upper
 }
 
 /// The bucket of each distance from 0 to `max_distance`: small distances have one each, larger ones

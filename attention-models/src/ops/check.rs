@@ -38,7 +38,7 @@ pub(super) fn check(
         check_device("mask", &mask.device(), &device)?;
     }
     #[cfg(feature = "cube")]
-    super::modification::check(options, &device)?;
+    super::modification::check(options, problem.heads, &device)?;
     #[cfg(feature = "cube")]
     if let Some(map) = &options.block_map {
         map.check(&problem, &device)?;

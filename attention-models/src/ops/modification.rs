@@ -1,34 +1,35 @@
 //! Score modifications and masks as code, on Burn tensors.
 
 use attention_core::AttentionError;
-use attention_kernels::modification::{self, CapturedValues, Modification};
+use attention_kernels::modification::{self, CapturedValues, Modification, Table};
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::{AttentionOptions, check::check_device};
 
-/// A [score modification](attention_kernels::modification::ScoreMod) that captures Burn tensors. They
-/// receive no gradient, and one that expects it is refused: a learned bias goes to `options.bias`.
+/// A [score modification](attention_kernels::modification::ScoreMod) that captures Burn tensors. Tables
+/// that [`lookup`](attention_kernels::modification::ScoreMod::lookup) adds entries of are learned: they
+/// receive a gradient. Other captured tensors do not, and one that expects it is refused.
 ///
 /// ```
 /// use attention_models::ops::{AttentionOptions, Captured, Lanes, Place, ScoreMod, attention};
 /// use burn::tensor::{Device, Tensor};
 /// use cubecl::prelude::*;
 ///
-/// /// A weight for each head and distance up to 7.
 /// #[cube]
-/// fn weight(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
-///     let distance = max(at.query, at.key) - min(at.query, at.key);
-///     let distance = min(distance, Vector::new(7u32));
-///     captured.floats(0usize, distance + Vector::new(at.head * 8u32))
+/// fn distance(at: &Place, _captured: &Captured) -> Vector<u32, Lanes> {
+///     max(at.query, at.key) - min(at.query, at.key)
 /// }
 ///
 /// # fn main() {
-/// let device = Device::flex();
+/// let device = Device::flex().autodiff();
 /// let x = Tensor::<4>::ones([1, 2, 5, 16], &device);
-/// let table = Tensor::<1>::zeros([16], &device);
+/// // A learned term for each of 2 heads and each distance; from 7 on, they share one.
+/// let terms = Tensor::<1>::zeros([2 * 8], &device).require_grad();
 /// let options = AttentionOptions::default()
-///     .with_score_mod(ScoreMod::additive(weight::expand).with_floats(table));
-/// assert_eq!(attention(x.clone(), x.clone(), x, options).dims(), [1, 2, 5, 16]);
+///     .with_score_mod(ScoreMod::lookup(terms.clone(), 8, distance::expand));
+///
+/// let gradients = attention(x.clone(), x.clone(), x, options).sum().backward();
+/// assert_eq!(terms.grad(&gradients).unwrap().dims(), [16]);
 /// # }
 /// ```
 pub type ScoreMod = modification::ScoreMod<Tensor<1>, Tensor<1, Int>>;
@@ -57,17 +58,21 @@ pub type ScoreMod = modification::ScoreMod<Tensor<1>, Tensor<1, Int>>;
 /// ```
 pub type MaskMod = modification::Mask<Tensor<1>, Tensor<1, Int>>;
 
-/// Captured tensors receive no gradient: one that expects it is refused, not forgotten.
+/// Captured tensors that are no table receive no gradient: one that expects it is refused, not forgotten.
 pub(super) fn captured_gradient() -> AttentionError {
     AttentionError::Value {
         argument: "score_mod or mask_mod",
         given: "a captured tensor that expects a gradient".into(),
-        accepted: "a detached tensor; a learned bias goes to `options.bias`".into(),
+        accepted: "a detached tensor; a learned table goes to `ScoreMod::lookup`".into(),
     }
 }
 
 /// Refuses captured tensors that do not lie on `device`, hold nothing, or expect a gradient.
-pub(super) fn check(options: &AttentionOptions, device: &Device) -> Result<(), AttentionError> {
+pub(super) fn check(
+    options: &AttentionOptions,
+    heads: usize,
+    device: &Device,
+) -> Result<(), AttentionError> {
     let captured = [
         (
             "score_mod",
@@ -78,6 +83,11 @@ pub(super) fn check(options: &AttentionOptions, device: &Device) -> Result<(), A
     for (argument, values) in captured {
         if let Some(values) = values {
             check_captured(argument, values, device)?;
+            for table in &values.tables {
+                let entries = table.entries.dims()[0] as u32;
+                let slots = table.slots;
+                Table { entries, slots }.validate(heads)?;
+            }
         }
     }
     Ok(())
@@ -89,7 +99,9 @@ pub(super) fn check_captured(
     values: &CapturedValues<Tensor<1>, Tensor<1, Int>>,
     device: &Device,
 ) -> Result<(), AttentionError> {
-    let floats = values.floats.iter().map(|t| (t.dims(), t.device()));
+    let tables = values.tables.iter().map(|table| &table.entries);
+    let floats = values.floats.iter().chain(tables);
+    let floats = floats.map(|t| (t.dims(), t.device()));
     let integers = values.integers.iter().map(|t| (t.dims(), t.device()));
     if values.floats.iter().any(Tensor::is_require_grad) {
         return Err(captured_gradient());
@@ -112,11 +124,12 @@ pub(super) struct Flat {
     pub modification: Modification,
     pub floats: Option<Tensor<1>>,
     pub integers: Option<Tensor<1, Int>>,
+    pub tables: Option<Tensor<1>>,
 }
 
 impl Flat {
     pub fn new(score: Option<ScoreMod>, mask: Option<MaskMod>) -> Self {
-        let (modification, floats, integers) = Modification::new(
+        let (modification, tensors) = Modification::new(
             score,
             mask,
             (
@@ -124,11 +137,16 @@ impl Flat {
                 |tensor: &Tensor<1, Int>| tensor.dims()[0] as u32,
             ),
         );
-        let floats = floats.into_iter().map(|tensor| tensor.cast(DType::F32));
-        let integers = integers.into_iter().map(|tensor| tensor.cast(DType::I32));
+        let floats = |tensors: Vec<Tensor<1>>| {
+            let tensors = tensors.into_iter().map(|tensor| tensor.cast(DType::F32));
+            joined(tensors.collect(), |tensors| Tensor::cat(tensors, 0))
+        };
+        let integers = tensors.integers.into_iter();
+        let integers = integers.map(|tensor| tensor.cast(DType::I32));
         Self {
             modification,
-            floats: joined(floats.collect(), |tensors| Tensor::cat(tensors, 0)),
+            floats: floats(tensors.floats),
+            tables: floats(tensors.tables),
             integers: joined(integers.collect(), |tensors| Tensor::cat(tensors, 0)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use attention_kernels::{block_map::BlockShape, modification::Modification};
+use attention_kernels::{block_map::BlockShape, modification::Modification, softmax::Wanted};
 use burn::backend::{
     Autodiff, Backend, TensorMetadata,
     autodiff::{
@@ -59,20 +59,28 @@ impl<B: AttentionOps, const N: usize> Backward<B, N> for AttentionBackward {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let bias_grad = ops.parents.get(3).is_some_and(Option::is_some);
+        let tracked = |index: usize| ops.parents.get(index).is_some_and(Option::is_some);
+        let with_bias = matches!(saved.inputs.bias, MaybeFloat::Given(_));
+        let wanted = Wanted {
+            bias: with_bias && tracked(3),
+            tables: tracked(3 + usize::from(with_bias)),
+        };
         let inputs = BackwardInputs {
             forward: saved.inputs,
             output: saved.output,
             grad_out,
             grad_lse: MaybeFloat::from(grad_lse),
         };
-        let gradients = B::attention_backward(inputs, saved.call, bias_grad);
-        let computed = [
+        let gradients = B::attention_backward(inputs, saved.call, wanted);
+        let mut computed = vec![
             Some(gradients.query),
             Some(gradients.key),
             Some(gradients.value),
-            gradients.bias.into_option(),
         ];
+        if with_bias {
+            computed.push(gradients.bias.into_option());
+        }
+        computed.push(gradients.tables.into_option());
         for (parent, gradient) in ops.parents.into_iter().zip(computed) {
             if let (Some(node), Some(gradient)) = (parent, gradient) {
                 grads.register::<B>(node.id, gradient);
@@ -106,6 +114,11 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
             .into_option()
             .map(|bias| bias.into_parts())
             .unzip();
+        let (tables, tables_node) = inputs
+            .tables
+            .into_option()
+            .map(|tables| tables.into_parts())
+            .unzip();
         let floats = inputs.floats.into_option().map(constant::<B, C>);
         let inputs = Inputs {
             query,
@@ -115,16 +128,23 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
             bias: MaybeFloat::from(bias),
             floats: MaybeFloat::from(floats),
             integers: inputs.integers.into_option().into(),
+            tables: MaybeFloat::from(tables),
             block_rows: inputs.block_rows.into_option().into(),
             block_columns: inputs.block_columns.into_option().into(),
         };
-        match bias_node {
-            None => record::<B, C, 3>([query_node, key_node, value_node], inputs, call),
-            Some(bias) => record::<B, C, 4>([query_node, key_node, value_node, bias], inputs, call),
+        let [query, key, value] = [query_node, key_node, value_node];
+        match (bias_node, tables_node) {
+            (None, None) => record::<B, C, 3>([query, key, value], inputs, call),
+            (Some(other), None) | (None, Some(other)) => {
+                record::<B, C, 4>([query, key, value, other], inputs, call)
+            }
+            (Some(bias), Some(tables)) => {
+                record::<B, C, 5>([query, key, value, bias, tables], inputs, call)
+            }
         }
     }
 
-    fn attention_backward(_: BackwardInputs<Self>, _: Call, _: bool) -> InputGradients<Self> {
+    fn attention_backward(_: BackwardInputs<Self>, _: Call, _: Wanted) -> InputGradients<Self> {
         panic!("second-order gradients of attention are not supported")
     }
 

@@ -4,7 +4,7 @@ use attention_kernels::{
     TensorRef,
     block_map::{self, BlockMap, BlockShape},
     modification::Modification,
-    softmax,
+    softmax::{self, Wanted},
 };
 use burn::backend::{TensorMetadata, cubecl::dtype_to_storage_type};
 use burn::tensor::{DType, Shape};
@@ -38,13 +38,14 @@ impl AttentionOps for CubeBackend {
     fn attention_backward(
         inputs: BackwardInputs<Self>,
         call: Call,
-        bias_grad: bool,
+        wanted: Wanted,
     ) -> InputGradients<Self> {
         let spec = call.spec;
         let Inputs {
             query, key, value, ..
         } = inputs.forward.clone();
         let bias = inputs.forward.bias.clone().into_option();
+        let tables = inputs.forward.tables.clone().into_option();
         let gradients = launched(softmax::backward(
             &query.client,
             &softmax::BackwardInputs {
@@ -55,7 +56,7 @@ impl AttentionOps for CubeBackend {
                 grad_lse: inputs.grad_lse.into_option().map(row_ref),
             },
             &spec,
-            bias_grad,
+            wanted,
         ));
         let like = |tensor: &CubeTensor, handle| wrap(tensor, handle, tensor.shape(), tensor.dtype);
         InputGradients {
@@ -65,6 +66,11 @@ impl AttentionOps for CubeBackend {
             bias: MaybeFloat::from(
                 bias.zip(gradients.bias)
                     .map(|(bias, handle)| like(&bias, handle)),
+            ),
+            tables: MaybeFloat::from(
+                tables
+                    .zip(gradients.tables)
+                    .map(|(tables, handle)| like(&tables, handle)),
             ),
         }
     }
@@ -107,6 +113,7 @@ fn kernel_inputs(inputs: Inputs<CubeBackend>, call: Call) -> softmax::Inputs {
         modification: call.modification,
         floats: inputs.floats.into_option().map(flat_ref),
         integers: inputs.integers.into_option().map(flat_ref),
+        tables: inputs.tables.into_option().map(flat_ref),
         block_map: call
             .blocks
             .zip(lists)

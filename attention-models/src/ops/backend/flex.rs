@@ -11,11 +11,12 @@ use attention_kernels::{
     TensorRef,
     block_map::{self, BlockMap, BlockShape},
     modification::Modification,
-    softmax,
+    softmax::{self, Wanted},
 };
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
+use cubecl::server::Handle;
 
 use super::values::{
     BackwardInputs, BlockLists, Call, InputGradients, Inputs, MaskTensors, MaybeBool, MaybeFloat,
@@ -32,7 +33,7 @@ impl AttentionOps for Flex {
     fn attention_backward(
         inputs: BackwardInputs<Self>,
         call: Call,
-        bias_grad: bool,
+        wanted: Wanted,
     ) -> InputGradients<Self> {
         let inputs = BackwardInputs {
             forward: plain_inputs(inputs.forward),
@@ -43,7 +44,7 @@ impl AttentionOps for Flex {
             grad_out: plain(inputs.grad_out),
             grad_lse: MaybeFloat::from(inputs.grad_lse.as_option().map(FlexTensor::to_contiguous)),
         };
-        launched(backward(inputs, call, bias_grad))
+        launched(backward(inputs, call, wanted))
     }
 
     fn attention_block_map(
@@ -70,7 +71,7 @@ fn forward(inputs: Inputs<Flex>, call: Call) -> Result<Output<Flex>, AttentionEr
 fn backward(
     inputs: BackwardInputs<Flex>,
     call: Call,
-    bias_grad: bool,
+    wanted: Wanted,
 ) -> Result<InputGradients<Flex>, AttentionError> {
     let forward = &inputs.forward;
     let mut tensors = input_tensors(forward);
@@ -89,18 +90,22 @@ fn backward(
             grad_lse: inputs.grad_lse.as_option().map(|lse| uploads.view(lse)),
         },
         &spec,
-        bias_grad,
+        wanted,
     )?;
     let like = |tensor: &FlexTensor, handle| download(handle, tensor.shape(), tensor.dtype());
-    let bias = forward.bias.as_option().zip(gradients.bias);
+    let optional = |tensor: &MaybeFloat<Flex>, handle: Option<Handle>| {
+        let given = tensor.as_option().zip(handle);
+        let gradient = given
+            .map(|(tensor, handle)| like(tensor, handle))
+            .transpose()?;
+        Ok::<_, AttentionError>(MaybeFloat::from(gradient))
+    };
     Ok(InputGradients {
         query: like(&forward.query, gradients.query)?,
         key: like(&forward.key, gradients.key)?,
         value: like(&forward.value, gradients.value)?,
-        bias: bias
-            .map(|(bias, handle)| like(bias, handle))
-            .transpose()?
-            .into(),
+        bias: optional(&forward.bias, gradients.bias)?,
+        tables: optional(&forward.tables, gradients.tables)?,
     })
 }
 
@@ -140,6 +145,7 @@ fn kernel_inputs(uploads: &Uploads, inputs: &Inputs<Flex>, call: Call) -> softma
         modification: call.modification,
         floats: inputs.floats.as_option().map(|tensor| uploads.flat(tensor)),
         integers: flat(&inputs.integers),
+        tables: inputs.tables.as_option().map(|tensor| uploads.flat(tensor)),
         block_map: call
             .blocks
             .zip(lists)
@@ -158,6 +164,7 @@ fn input_tensors(inputs: &Inputs<Flex>) -> Vec<&FlexTensor> {
         .chain(inputs.bias.as_option())
         .chain(inputs.floats.as_option())
         .chain(inputs.integers.as_option())
+        .chain(inputs.tables.as_option())
         .chain(inputs.block_rows.as_option())
         .chain(inputs.block_columns.as_option())
         .collect()
@@ -172,6 +179,7 @@ fn plain_inputs(inputs: Inputs<Flex>) -> Inputs<Flex> {
         bias: MaybeFloat::from(inputs.bias.into_option().map(plain)),
         floats: MaybeFloat::from(inputs.floats.into_option().map(contiguous)),
         integers: MaybeInt::from(inputs.integers.into_option().map(contiguous)),
+        tables: MaybeFloat::from(inputs.tables.into_option().map(contiguous)),
         block_rows: MaybeInt::from(inputs.block_rows.into_option().map(contiguous)),
         block_columns: MaybeInt::from(inputs.block_columns.into_option().map(contiguous)),
     }

@@ -8,7 +8,7 @@ mod flex;
 mod values;
 
 use attention_core::AttentionError;
-use attention_kernels::{block_map::BlockShape, modification::Modification};
+use attention_kernels::{block_map::BlockShape, modification::Modification, softmax::Wanted};
 use burn::backend::{
     Backend, Dispatch, DispatchDevice, backend_extension, fusion::custom::TensorSpec,
 };
@@ -28,12 +28,12 @@ pub trait AttentionOps: Backend {
     #[fusion(meta = describe_output)]
     fn attention_forward(#[extension_type] inputs: Inputs<Self>, call: Call) -> Output<Self>;
 
-    /// The gradients of the inputs; that of the bias only if `bias_grad`.
+    /// The gradients of the inputs; those of bias and tables only if they are `wanted`.
     #[fusion(meta = describe_gradients)]
     fn attention_backward(
         #[extension_type] inputs: BackwardInputs<Self>,
         call: Call,
-        bias_grad: bool,
+        wanted: Wanted,
     ) -> InputGradients<Self>;
 
     /// The block map of a mask.
@@ -80,6 +80,7 @@ pub(super) fn attention(
         bias: MaybeFloat::from(options.bias.map(Tensor::into_dispatch)),
         floats: MaybeFloat::from(flat.floats.map(Tensor::into_dispatch)),
         integers: MaybeInt::from(flat.integers.map(Tensor::into_dispatch)),
+        tables: MaybeFloat::from(flat.tables.map(Tensor::into_dispatch)),
         block_rows: MaybeInt::from(rows.map(Tensor::into_dispatch)),
         block_columns: MaybeInt::from(columns.map(Tensor::into_dispatch)),
     };
@@ -136,19 +137,22 @@ fn describe_output(inputs: &InputsMetadata, _call: &Call) -> OutputMetadata {
 fn describe_gradients(
     inputs: &BackwardInputsMetadata,
     _call: &Call,
-    bias_grad: &bool,
+    wanted: &Wanted,
 ) -> InputGradientsMetadata {
     let forward = &inputs.forward;
     InputGradientsMetadata {
         query: forward.query.clone(),
         key: forward.key.clone(),
         value: forward.value.clone(),
-        bias: match &forward.bias {
-            MaybeFloatMetadata::Given(bias) if *bias_grad => {
-                MaybeFloatMetadata::Given(bias.clone())
-            }
-            _ => MaybeFloatMetadata::Absent,
-        },
+        bias: described(&forward.bias, wanted.bias),
+        tables: described(&forward.tables, wanted.tables),
+    }
+}
+
+fn described(input: &MaybeFloatMetadata, wanted: bool) -> MaybeFloatMetadata {
+    match input {
+        MaybeFloatMetadata::Given(input) if wanted => MaybeFloatMetadata::Given(input.clone()),
+        _ => MaybeFloatMetadata::Absent,
     }
 }
 

@@ -56,6 +56,9 @@ pub struct Inputs<B: Backend> {
     pub floats: MaybeFloat<B>,
     #[extension_type]
     pub integers: MaybeInt<B>,
+    /// Learned tables of code.
+    #[extension_type]
+    pub tables: MaybeFloat<B>,
     /// The lists of a block map.
     #[extension_type]
     pub block_rows: MaybeInt<B>,
@@ -115,6 +118,8 @@ pub struct InputGradients<B: Backend> {
     pub value: FloatTensor<B>,
     #[extension_type]
     pub bias: MaybeFloat<B>,
+    #[extension_type]
+    pub tables: MaybeFloat<B>,
 }
 
 impl<B: Backend> From<Option<FloatTensor<B>>> for MaybeFloat<B> {
