@@ -46,7 +46,7 @@ fn kernels_refuse_head_dims_that_differ() {
 fn kernels_refuse_code_without_what_it_captured() {
     let length = |length: &u32| *length;
     let mask: Mask<u32> = variants::padding(3);
-    let (modification, ..) = Modification::new(None, Some(mask), (length, length));
+    let (modification, ..) = Modification::new(None, Some(mask), None, (length, length));
     let client = DeviceKind::Cpu
         .client()
         .expect("the processor is always there");

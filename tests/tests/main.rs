@@ -4,6 +4,7 @@ mod bad_input;
 mod block_map;
 mod cli;
 mod combine;
+mod dropout;
 mod goldens;
 mod memory;
 mod modifications;

@@ -222,6 +222,7 @@ fn a_factor_is_multiplied_in_and_passes_the_gradient_on() {
     let modification = oracle::Modification {
         score: Some(&score),
         visible: None,
+        weight: None,
     };
     let spec = AttentionSpec::default();
     let case = case.rounded_to(DType::F32);
@@ -289,7 +290,7 @@ fn a_captured_tensor_that_expects_a_gradient_is_refused() {
     assert_eq!(
         refusal(options),
         "`score_mod or mask_mod` is a captured tensor that expects a gradient; accepted: a \
-         detached tensor; a learned bias goes to `options.bias`"
+         detached tensor; a learned table goes to `ScoreMod::lookup`"
     );
 }
 

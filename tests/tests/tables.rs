@@ -283,6 +283,7 @@ fn the_gradient_of_a_table_passes_through_the_modifications_after_it() {
         let modification = oracle::Modification {
             score: Some(&score),
             visible: None,
+            weight: None,
         };
         let spec = AttentionSpec::default();
         let forward = oracle::forward_modified(&case.inputs, &spec, modification).expect("it fits");

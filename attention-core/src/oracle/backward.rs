@@ -121,7 +121,7 @@ fn head_backward(rows: &Rows, upstream: &Upstream, batch: usize, head: usize) ->
 
         let grad_probabilities: Vec<f64> = keys
             .iter()
-            .map(|key| dot(grad_out, inputs.value.row(batch, kv_head, key.position)))
+            .map(|key| key.factor * dot(grad_out, inputs.value.row(batch, kv_head, key.position)))
             .collect();
         let mean: f64 = keys
             .iter()
@@ -136,7 +136,8 @@ fn head_backward(rows: &Rows, upstream: &Upstream, batch: usize, head: usize) ->
             let key_row = inputs.key.row(batch, kv_head, j);
             add_scaled(gradients.query.row_mut(0, 0, i), grad_dot, key_row);
             add_scaled(gradients.key.row_mut(0, 0, j), grad_dot, query);
-            add_scaled(gradients.value.row_mut(0, 0, j), key.probability, grad_out);
+            let weight = key.probability * key.factor;
+            add_scaled(gradients.value.row_mut(0, 0, j), weight, grad_out);
             if let Some(scores) = &mut gradients.bias {
                 *scores.get_mut([0, 0, i, j]) = grad_score;
             }

@@ -55,7 +55,7 @@ fn head_forward(rows: &Rows, batch: usize, head: usize) -> (Vec<f64>, Vec<f64>) 
         let mut out_row = vec![0.0; rows.problem.value_dim];
         for key in &row.keys {
             let value_row = value.row(batch, rows.kv_head(head), key.position);
-            add_scaled(&mut out_row, key.probability, value_row);
+            add_scaled(&mut out_row, key.probability * key.factor, value_row);
         }
         out.extend(out_row);
         lse.push(row.lse);

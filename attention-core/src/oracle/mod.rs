@@ -7,7 +7,7 @@
 //! s[i,j] = softcap * tanh(x[i,j] / softcap) + bias[i,j]     (x[i,j] + bias[i,j] without softcap)
 //! lse[i] = ln sum_j exp(s[i,j])                             over the keys that i may see
 //! p[i,j] = exp(s[i,j] - lse[i])                             0 for every other key
-//! o[i]   = sum_j p[i,j] v[h',j]
+//! o[i]   = sum_j p[i,j] f[i,j] v[h',j]                      f = 1 without factors of probabilities
 //! ```
 //!
 //! A key is out of sight when the mask is `true` there, when the causal diagonal hides it, or when
@@ -17,13 +17,13 @@
 //! Backward, for the upstream gradients `do` of the output and `dlse` of the log-sum-exp:
 //!
 //! ```text
-//! dp[i,j]   = sum_d do[i,d] v[h',j,d]
+//! dp[i,j]   = f[i,j] sum_d do[i,d] v[h',j,d]
 //! D[i]      = sum_j p[i,j] dp[i,j]
 //! ds[i,j]   = p[i,j] (dp[i,j] - D[i] + dlse[i])
 //! dx[i,j]   = ds[i,j] (1 - tanh(x[i,j] / softcap)^2)        (ds[i,j] without softcap)
 //! dq[i]     = scale * sum_j dx[i,j] k[h',j]
 //! dk[h',j] += scale * sum_i dx[i,j] q[h,i]                  summed over the group's query heads
-//! dv[h',j] += sum_i p[i,j] do[i]                            likewise
+//! dv[h',j] += sum_i p[i,j] f[i,j] do[i]                     likewise
 //! dbias    += ds                                            summed where the bias is broadcast
 //! ```
 //!
@@ -69,4 +69,4 @@ pub use array::{Array4, Mask4, Tensor4};
 pub use backward::{Gradients, backward, backward_modified};
 pub use forward::{Output, forward, forward_modified, probabilities};
 pub use inputs::Inputs;
-pub use modification::{MaskFunction, Modification, ScoreFunction};
+pub use modification::{MaskFunction, Modification, ScoreFunction, WeightFunction};

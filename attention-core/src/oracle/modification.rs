@@ -8,7 +8,11 @@ pub type ScoreFunction<'a> = &'a (dyn Fn(f64, [usize; 4]) -> (f64, f64) + Sync);
 /// Whether a query sees a key, at `[batch, head, query, key]`.
 pub type MaskFunction<'a> = &'a (dyn Fn([usize; 4]) -> bool + Sync);
 
-/// A score modification, which follows the softcap and comes before the bias, and a mask.
+/// The factor of a probability, which the softmax does not see: 0, or `1 / (1 - p)`, for dropout.
+pub type WeightFunction<'a> = &'a (dyn Fn([usize; 4]) -> f64 + Sync);
+
+/// A score modification, which follows the softcap and comes before the bias, a mask, and factors
+/// of the probabilities.
 ///
 /// ```
 /// use attention_core::{AttentionSpec, oracle};
@@ -35,6 +39,8 @@ pub struct Modification<'a> {
     pub score: Option<ScoreFunction<'a>>,
     /// None hides nothing.
     pub visible: Option<MaskFunction<'a>>,
+    /// None leaves probabilities as they are.
+    pub weight: Option<WeightFunction<'a>>,
 }
 
 impl fmt::Debug for Modification<'_> {
@@ -42,6 +48,7 @@ impl fmt::Debug for Modification<'_> {
         f.debug_struct("Modification")
             .field("score", &self.score.is_some())
             .field("visible", &self.visible.is_some())
+            .field("weight", &self.weight.is_some())
             .finish()
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct SeenKey {
     pub(super) position: usize,
     /// `p[i,j]`
     pub(super) probability: f64,
+    /// `f[i,j]`
+    pub(super) factor: f64,
     /// `ds/dx`, the derivative of softcap and modification: 1 without them.
     pub(super) slope: f64,
 }
@@ -73,6 +75,10 @@ impl<'a> Rows<'a> {
             .map(|((position, weight), slope)| SeenKey {
                 position,
                 probability: weight / total,
+                factor: self
+                    .modification
+                    .weight
+                    .map_or(1.0, |factor| factor([batch, head, i, position])),
                 slope,
             })
             .collect();

@@ -1,10 +1,10 @@
-//! A score modification and a mask as one call takes them.
+//! A score modification, a mask and factors of probabilities as one call takes them.
 
 use cubecl::prelude::*;
 
 use super::{
-    CapturedData, CapturedValues, Mask, Place, ScoreMod, captured::Table, function::Expanded,
-    mask::MaskCode, score::Step,
+    CapturedData, CapturedValues, Mask, Place, ScoreMod, WeightMod, captured::Table,
+    function::Expanded, mask::MaskCode, score::Step, weight::Factor,
 };
 
 /// What is compiled into a kernel.
@@ -12,9 +12,10 @@ use super::{
 pub(crate) struct Code {
     steps: Vec<Step>,
     mask: Option<MaskCode>,
+    factors: Vec<Factor>,
 }
 
-/// A score modification and a mask without their tensors: what an operation carries beside them.
+/// A score modification, a mask and factors of probabilities without their tensors: what an operation carries beside them.
 ///
 /// Tensors of one kind lie one after the other in one buffer, so that a device's limit on buffers
 /// is no limit on what may be captured.
@@ -43,6 +44,7 @@ impl Modification {
     pub fn new<F, I>(
         score: Option<ScoreMod<F, I>>,
         mask: Option<Mask<F, I>>,
+        weight: Option<WeightMod<F, I>>,
         lengths: (impl Fn(&F) -> u32, impl Fn(&I) -> u32),
     ) -> (Self, CapturedTensors<F, I>) {
         let mut values = CapturedValues::default();
@@ -54,6 +56,12 @@ impl Modification {
             let code = mask.code.shifted(values.tally());
             values.append(mask.captured);
             code
+        });
+        let factors = weight.map_or_else(Vec::new, |weight| {
+            let by = values.tally();
+            values.append(weight.captured);
+            let factors = weight.factors.into_iter();
+            factors.map(|factor| factor.shifted(by)).collect()
         });
         let lengths = CapturedValues {
             floats: values.floats.iter().map(&lengths.0).collect(),
@@ -70,7 +78,11 @@ impl Modification {
                 .collect(),
         };
         let modification = Self {
-            code: Code { steps, mask },
+            code: Code {
+                steps,
+                mask,
+                factors,
+            },
             values: lengths,
         };
         let tables = values.tables.into_iter().map(|table| table.entries);
@@ -101,16 +113,22 @@ impl Code {
             Self {
                 steps: before.to_vec(),
                 mask: None,
+                factors: Vec::new(),
             },
             Self {
                 steps: after.to_vec(),
                 mask: self.mask.clone(),
+                factors: self.factors.clone(),
             },
         )
     }
 
     pub fn masks(&self) -> bool {
         self.mask.is_some()
+    }
+
+    pub fn reweighs(&self) -> bool {
+        !self.factors.is_empty()
     }
 
     /// Whether the derivative of a score by its product differs from 1.
@@ -183,6 +201,23 @@ pub(crate) fn scaled<N: Size>(
             .scaled(scope, value.expand.into(), at, data)
             .expand
             .into()
+    })
+}
+
+/// `value` times the factors of probabilities.
+#[cube]
+pub(crate) fn reweighed<N: Size>(
+    value: Vector<f32, N>,
+    at: &Place,
+    data: &CapturedData,
+    #[comptime] code: Code,
+) -> Vector<f32, N> {
+    intrinsic!(|scope| {
+        let mut value: Expanded<f32> = value.expand.into();
+        for factor in &code.factors {
+            value = factor.times(scope, value, at, data);
+        }
+        value.expand.into()
     })
 }
 

@@ -1,7 +1,7 @@
 //! Score modifications and masks written as code, compiled into every kernel of exact attention.
 //!
 //! A [`ScoreMod`] changes the scores between the product `scale * q k^T` and the softmax; a [`Mask`]
-//! says which keys a query sees. Both are small `#[cube]` functions of a [`Place`] in the score
+//! says which keys a query sees; a [`WeightMod`] multiplies the probabilities that the softmax gives. All are small `#[cube]` functions of a [`Place`] in the score
 //! matrix and of what they [captured](Captured): numbers, and tensors on the device. Nothing of the
 //! size of the score matrix is stored, forward or backward.
 //!
@@ -48,6 +48,7 @@ mod launch;
 mod mask;
 mod place;
 mod score;
+mod weight;
 
 pub use captured::{Captured, CapturedValues, Table};
 pub use code::{CapturedTensors, Modification};
@@ -55,8 +56,9 @@ pub use function::{PlaceFunction, ScoreFunction};
 pub use mask::Mask;
 pub use place::{Lanes, Place};
 pub use score::ScoreMod;
+pub use weight::WeightMod;
 
 pub(crate) use captured::{CapturedData, CapturedDataLaunch};
-pub(crate) use code::{Code, modified, scaled, slope, slots, visible};
+pub(crate) use code::{Code, modified, reweighed, scaled, slope, slots, visible};
 pub(crate) use launch::{CapturedRefs, captured_data, check_captured, check_tables};
 pub(crate) use place::in_lanes;

@@ -98,11 +98,12 @@ pub(crate) fn attention_backward_bias<
                             FACTOR,
                             groups,
                         );
-                        rows.products::<E, W, WV>(
+                        rows.products::<E, M, W, WV>(
+                            &walk,
                             key,
                             value,
                             token,
-                            sizes.scale,
+                            &sizes,
                             &mut scores,
                             &mut slopes,
                             blueprint,

@@ -121,6 +121,7 @@ pub(crate) fn attention_backward_key<
                             blueprint.value_dim,
                             config,
                         );
+                        walk.reweigh(&mut slopes, head, token, &sizes, blueprint);
                         subtract_delta::<N>(&mut slopes, stats, first, token, last, config);
                     }
                     ComptimeOption::None => {}
@@ -140,6 +141,7 @@ pub(crate) fn attention_backward_key<
                     }
                 }
                 if comptime!(wanted.value) {
+                    walk.reweigh(&mut weights, head, token, &sizes, blueprint);
                     accumulate::<E, N, RV, WV>(
                         &mut value_grads,
                         &factors,

@@ -83,11 +83,12 @@ pub(crate) fn attention_backward_query<
         for index in 0..steps.count {
             let step = steps.at(index);
             let token = step.token;
-            rows.products::<E, W, WV>(
+            rows.products::<E, M, W, WV>(
+                &walk,
                 key,
                 value,
                 token,
-                sizes.scale,
+                &sizes,
                 &mut scores,
                 &mut slopes,
                 blueprint,

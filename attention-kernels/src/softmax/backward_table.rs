@@ -121,11 +121,12 @@ pub(crate) fn attention_backward_table<
                 for index in 0..steps.count {
                     let step = steps.at(index);
                     let first = step.token;
-                    rows.products::<E, W, WV>(
+                    rows.products::<E, M, W, WV>(
+                        &walk,
                         key,
                         value,
                         first,
-                        sizes.scale,
+                        &sizes,
                         &mut scores,
                         &mut slopes,
                         blueprint,

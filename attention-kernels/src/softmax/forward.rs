@@ -94,6 +94,7 @@ pub(crate) fn attention_forward<
             walk.modify(&mut scores, token, &sizes, blueprint);
             walk.hide(&mut scores, step, &sizes, blueprint);
             soften::<N>(&mut scores, &mut highest, &mut total, &mut decay, blueprint);
+            walk.reweigh(&mut scores, token, &sizes, blueprint);
             accumulate::<E, N, RV, WV>(
                 &mut sums,
                 &decay,

@@ -114,6 +114,20 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         );
     }
 
+    /// Multiplies a block by the factors of its probabilities, in place.
+    pub fn reweigh(
+        &self,
+        weights: &mut Array<Vector<f32, N>>,
+        head: usize,
+        token: usize,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        let last = sizes.seq_q - 1;
+        self.modifier
+            .reweigh(weights, head, token, last, blueprint.tile);
+    }
+
     /// Adds the bias to a block of scores and hides what is masked, in place.
     pub fn hide(
         &self,

@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use super::{args::Blueprint, score::HIDDEN};
 use crate::{
     block_map::Step,
-    modification::{CapturedData, Code, Place, in_lanes, modified, slope, visible},
+    modification::{CapturedData, Code, Place, in_lanes, modified, reweighed, slope, visible},
     tile::RowTile,
 };
 
@@ -112,6 +112,31 @@ impl<N: Size> Modifier<N> {
             }
         }
         self.modify(scores, head, first, last, tile);
+    }
+
+    /// Multiplies a block by the factors of its probabilities, in place.
+    pub fn reweigh(
+        &self,
+        weights: &mut Array<Vector<f32, N>>,
+        head: usize,
+        first: usize,
+        last: usize,
+        #[comptime] tile: RowTile,
+    ) {
+        let code = comptime!(self.code.clone());
+        let groups = comptime!(tile.groups);
+        if comptime!(code.reweighs()) {
+            #[unroll(tile.unroll)]
+            for t in 0..comptime!(tile.block) {
+                #[unroll]
+                for g in 0..groups {
+                    let at = self.place(head, min(first + t, last), g);
+                    let slot = t * groups + g;
+                    weights[slot] =
+                        reweighed::<N>(weights[slot], &at, &self.captured, comptime!(code.clone()));
+                }
+            }
+        }
     }
 
     /// Hides what the mask hides of a block of scores, in place; a step that the map calls full is

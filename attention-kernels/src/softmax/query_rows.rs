@@ -5,6 +5,7 @@ use cubecl::prelude::*;
 use super::{
     args::{Blueprint, Layouts, Sizes},
     delta::{DELTA, LSE, lane_stats},
+    query_walk::QueryWalk,
     rows::{OwnedRows, key_head},
 };
 use crate::tile::{Stream, block_products};
@@ -57,13 +58,14 @@ impl<N: Size, R: Size, RV: Size> QueryRows<N, R, RV> {
         }
     }
 
-    /// `scale * Q K^T` and `dO V^T - delta` for a block of keys.
-    pub fn products<E: Float, W: Size, WV: Size>(
+    /// `scale * Q K^T` and the gradients of the probabilities less `delta` for a block of keys.
+    pub fn products<E: Float, M: Numeric, W: Size, WV: Size>(
         &self,
+        walk: &QueryWalk<E, M, N>,
         key: &[Vector<E, W>],
         value: &[Vector<E, WV>],
         token: usize,
-        scale: f32,
+        sizes: &Sizes,
         scores: &mut Array<Vector<f32, N>>,
         slopes: &mut Array<Vector<f32, N>>,
         #[comptime] blueprint: Blueprint,
@@ -76,7 +78,7 @@ impl<N: Size, R: Size, RV: Size> QueryRows<N, R, RV> {
             &self.keys,
             token,
             scores,
-            scale,
+            sizes.scale,
             blueprint.head_dim,
             tile,
         );
@@ -90,6 +92,7 @@ impl<N: Size, R: Size, RV: Size> QueryRows<N, R, RV> {
             blueprint.value_dim,
             tile,
         );
+        walk.reweigh(slopes, token, sizes, blueprint);
         #[unroll(tile.unroll)]
         for t in 0..comptime!(tile.block) {
             #[unroll]

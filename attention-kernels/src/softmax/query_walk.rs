@@ -146,6 +146,18 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         );
     }
 
+    /// Multiplies a block by the factors of its probabilities, in place.
+    pub fn reweigh(
+        &self,
+        weights: &mut Array<Vector<f32, N>>,
+        token: usize,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        self.modifier
+            .reweigh(weights, self.head, token, sizes.seq_kv - 1, blueprint.tile);
+    }
+
     /// Adds the bias to a block of scores and hides what is masked, in place.
     pub fn hide(
         &self,

@@ -20,6 +20,7 @@
 //! | [`relative_position_bias`] | T5's buckets of distances |
 //! | [`grid_position_bias`] | Swin's offsets in two dimensions |
 //! | [`softcap`] | scores squashed by `tanh` |
+//! | [`dropout`], [`dropout_seeded_by`], [`given_dropout`] | probabilities dropped, the others scaled up |
 //!
 //! ```
 //! use attention_kernels::{modification::Mask, variants};
@@ -35,6 +36,7 @@ mod alibi;
 mod big_bird;
 mod causal;
 mod documents;
+mod dropout;
 mod grid_position_bias;
 mod longformer;
 mod padding;
@@ -49,6 +51,7 @@ pub use alibi::{alibi, alibi_slopes};
 pub use big_bird::big_bird;
 pub use causal::causal;
 pub use documents::same_document;
+pub use dropout::{dropout, dropout_seeded_by, given_dropout};
 pub use grid_position_bias::grid_position_bias;
 pub use longformer::flagged_tokens;
 pub use padding::padding;

@@ -48,6 +48,7 @@ pub(super) fn refuse_code(options: &AttentionOptions) -> Result<(), AttentionErr
         ("score_mod", options.score_mod.is_some()),
         ("mask_mod", options.mask_mod.is_some()),
         ("block_map", options.block_map.is_some()),
+        ("weight_mod", options.weight_mod.is_some()),
     ] {
         if given {
             return Err(AttentionError::Value {

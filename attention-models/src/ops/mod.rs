@@ -5,7 +5,8 @@
 //! argument, what was given and what is accepted; the plain form panics with the same message.
 //! Nothing has been launched when either refuses.
 //!
-//! Score modifications and masks as code: [`ScoreMod`], [`MaskMod`], [`variants`]. Attention over
+//! Score modifications, masks and factors of probabilities as code: [`ScoreMod`], [`MaskMod`],
+//! [`WeightMod`], [`variants`]. Attention over
 //! disjoint keys combines by its log-sum-exp: [`merge`], [`with_sinks`].
 //!
 //! | device | what runs |
@@ -36,7 +37,7 @@ pub use attention_kernels::{
 pub use block_map::{BlockMap, Tile};
 pub use combine::{Attended, merge, try_merge, try_with_sinks, with_sinks};
 #[cfg(feature = "cube")]
-pub use modification::{MaskMod, ScoreMod};
+pub use modification::{MaskMod, ScoreMod, WeightMod};
 pub use options::AttentionOptions;
 
 use burn::tensor::Tensor;

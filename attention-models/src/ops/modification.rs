@@ -58,6 +58,30 @@ pub type ScoreMod = modification::ScoreMod<Tensor<1>, Tensor<1, Int>>;
 /// ```
 pub type MaskMod = modification::Mask<Tensor<1>, Tensor<1, Int>>;
 
+/// [Factors of probabilities](attention_kernels::modification::WeightMod) that capture Burn tensors,
+/// which receive no gradient. Dropout is one: [`AttentionOptions::with_dropout`].
+///
+/// ```
+/// use attention_models::ops::{AttentionOptions, Captured, Lanes, Place, WeightMod, attention};
+/// use burn::tensor::{Device, Tensor};
+/// use cubecl::prelude::*;
+///
+/// /// Luong's local attention: probabilities fall off like a Gaussian around the query.
+/// #[cube]
+/// fn gaussian(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
+///     let distance = Vector::<f32, Lanes>::cast_from(at.query) - Vector::cast_from(at.key);
+///     Vector::exp(distance * distance * Vector::new(captured.number(0usize)))
+/// }
+///
+/// # fn main() {
+/// let x = Tensor::<4>::ones([1, 2, 5, 16], &Device::flex());
+/// let gaussian = WeightMod::new(gaussian::expand).with_number(-0.5);
+/// let options = AttentionOptions::default().with_weight_mod(gaussian);
+/// assert_eq!(attention(x.clone(), x.clone(), x, options).dims(), [1, 2, 5, 16]);
+/// # }
+/// ```
+pub type WeightMod = modification::WeightMod<Tensor<1>, Tensor<1, Int>>;
+
 /// Captured tensors that are no table receive no gradient: one that expects it is refused, not forgotten.
 pub(super) fn captured_gradient() -> AttentionError {
     AttentionError::Value {
@@ -79,6 +103,10 @@ pub(super) fn check(
             options.score_mod.as_ref().map(ScoreMod::captured),
         ),
         ("mask_mod", options.mask_mod.as_ref().map(MaskMod::captured)),
+        (
+            "weight_mod",
+            options.weight_mod.as_ref().map(WeightMod::captured),
+        ),
     ];
     for (argument, values) in captured {
         if let Some(values) = values {
@@ -128,10 +156,11 @@ pub(super) struct Flat {
 }
 
 impl Flat {
-    pub fn new(score: Option<ScoreMod>, mask: Option<MaskMod>) -> Self {
+    pub fn new(score: Option<ScoreMod>, mask: Option<MaskMod>, weight: Option<WeightMod>) -> Self {
         let (modification, tensors) = Modification::new(
             score,
             mask,
+            weight,
             (
                 |tensor: &Tensor<1>| tensor.dims()[0] as u32,
                 |tensor: &Tensor<1, Int>| tensor.dims()[0] as u32,

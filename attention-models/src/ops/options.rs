@@ -1,17 +1,19 @@
 //! What a caller may ask of an attention operation.
 
+#[cfg(feature = "cube")]
+use attention_core::AttentionError;
 use attention_core::{AttentionSpec, CausalAlignment};
 use burn::tensor::{Bool, Tensor};
 
 #[cfg(feature = "cube")]
-use super::{BlockMap, MaskMod, ScoreMod};
+use super::{BlockMap, MaskMod, ScoreMod, WeightMod, variants};
 
 /// Options of [`attention`](super::attention): the scalar [`AttentionSpec`], a boolean mask and an
 /// additive bias, a score modification and a mask as code. All of them combine, and any combination
 /// stays fused.
 ///
 /// Scores are `scale * q k^T`, then softcap, then the score modification, then the bias is added,
-/// then the masks exclude keys, then softmax.
+/// then the masks exclude keys, then softmax, then the factors of probabilities.
 ///
 /// ```
 /// use attention_core::CausalAlignment;
@@ -50,6 +52,9 @@ pub struct AttentionOptions {
     /// the place of `mask_mod`.
     #[cfg(feature = "cube")]
     pub block_map: Option<BlockMap>,
+    /// Code that multiplies the probabilities which the softmax gives.
+    #[cfg(feature = "cube")]
+    pub weight_mod: Option<WeightMod>,
 }
 
 impl AttentionOptions {
@@ -108,6 +113,43 @@ impl AttentionOptions {
     pub fn with_block_map(mut self, block_map: BlockMap) -> Self {
         self.block_map = Some(block_map);
         self
+    }
+
+    /// Multiplies the probabilities by factors, and by those that were given before.
+    #[cfg(feature = "cube")]
+    pub fn with_weight_mod(mut self, weight_mod: WeightMod) -> Self {
+        self.weight_mod = Some(match self.weight_mod.take() {
+            Some(before) => before.then(weight_mod),
+            None => weight_mod,
+        });
+        self
+    }
+
+    /// Drops each probability with `probability`, and scales the others up by `1 / (1 - probability)`:
+    /// the same ones for the same seed on every device, forward and backward. The log-sum-exp is that
+    /// of the undropped scores. Give every layer and step a seed of its own, and none in inference.
+    ///
+    /// # Errors
+    /// [`AttentionError::Value`] for a probability outside `[0, 1)`.
+    ///
+    /// ```
+    /// use attention_models::ops::AttentionOptions;
+    ///
+    /// let options = AttentionOptions::default().with_dropout(0.1, 42)?;
+    /// assert!(options.weight_mod.is_some());
+    /// assert_eq!(
+    ///     options.with_dropout(1.0, 42).unwrap_err().to_string(),
+    ///     "`probability` is 1; accepted: from 0 to less than 1",
+    /// );
+    /// # Ok::<(), attention_models::ops::AttentionError>(())
+    /// ```
+    #[cfg(feature = "cube")]
+    pub fn with_dropout(self, probability: f64, seed: u64) -> Result<Self, AttentionError> {
+        let dropout = variants::dropout(probability, seed)?;
+        if probability == 0.0 {
+            return Ok(self);
+        }
+        Ok(self.with_weight_mod(dropout))
     }
 }
 

@@ -41,6 +41,10 @@ pub struct MultiHeadAttentionConfig {
     /// Causality, scale and softcap.
     #[config(default = "AttentionSpec::default()")]
     pub spec: AttentionSpec,
+    /// The probability with which an attention probability is dropped in training, from 0 to less
+    /// than 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
     /// Whether the query projection has a bias.
     #[config(default = true)]
     pub query_bias: bool,
@@ -74,9 +78,16 @@ impl MultiHeadAttentionConfig {
     /// # Errors
     /// [`AttentionError::Value`] for no heads, a `d_model` that `n_heads` does not divide while
     /// `head_dim` is not given, `n_kv_heads` that does not divide `n_heads`, a head wider than 256,
-    /// and what [`AttentionSpec::validate`] refuses.
+    /// a dropout outside `[0, 1)`, and what [`AttentionSpec::validate`] refuses.
     pub fn try_init(&self, device: &Device) -> Result<MultiHeadAttention, AttentionError> {
         self.spec.validate()?;
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(AttentionError::Value {
+                argument: "dropout",
+                given: self.dropout.to_string(),
+                accepted: "from 0 to less than 1".into(),
+            });
+        }
         let n_kv_heads = self.checked_kv_heads()?;
         let head_dim = self.checked_head_dim()?;
         let linear = |d_input, d_output, bias| {
@@ -98,6 +109,7 @@ impl MultiHeadAttentionConfig {
             n_heads: self.n_heads,
             n_kv_heads,
             spec: self.spec,
+            dropout: self.dropout,
         })
     }
 

@@ -7,10 +7,12 @@ pub use config::MultiHeadAttentionConfig;
 pub use input::MhaInput;
 
 use attention_core::{AttentionError, AttentionShapes, AttentionSpec};
+#[cfg(feature = "cube")]
+use burn::tensor::{Distribution, Int};
 use burn::{
     module::Module,
     nn::{Linear, attention},
-    tensor::Tensor,
+    tensor::{Device, Tensor},
 };
 
 use crate::ops::{
@@ -18,6 +20,8 @@ use crate::ops::{
     check::{check_device, check_dtype},
     try_attention,
 };
+#[cfg(feature = "cube")]
+use crate::ops::{WeightMod, variants};
 use input::combined_mask;
 
 /// Multi-head attention, self or cross, with grouped key and value heads, computed without storing
@@ -53,6 +57,9 @@ pub struct MultiHeadAttention {
     /// Causality, scale and softcap.
     #[module(skip)]
     pub spec: AttentionSpec,
+    /// The probability with which an attention probability is dropped in training: where the
+    /// input's device is an autodiff device.
+    pub dropout: f64,
 }
 
 impl MultiHeadAttention {
@@ -100,6 +107,7 @@ impl MultiHeadAttention {
         encode: impl FnOnce(Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<4>),
     ) -> Result<Tensor<3>, AttentionError> {
         self.check(&input)?;
+        let dropout = self.sampled_dropout(&input.query.device())?;
         let query = split_heads(self.query.forward(input.query), self.n_heads);
         let key = split_heads(self.key.forward(input.key), self.n_kv_heads);
         let value = split_heads(self.value.forward(input.value), self.n_kv_heads);
@@ -114,6 +122,8 @@ impl MultiHeadAttention {
             mask_mod: input.mask_mod,
             #[cfg(feature = "cube")]
             block_map: input.block_map,
+            #[cfg(feature = "cube")]
+            weight_mod: dropout,
         };
         let context = try_attention(query, key, value, options)?;
         Ok(self.output.forward(merge_heads(context)))
@@ -122,9 +132,7 @@ impl MultiHeadAttention {
     /// Takes over the weights of Burn's own module.
     ///
     /// What differs afterwards: masks exclude keys exactly, where Burn's module adds `min_float` (a
-    /// query without keys gets 0, where Burn's attends to all of them alike), and there is no
-    /// dropout on the attention probabilities, for they are never stored; Burn's module applies it
-    /// in training only.
+    /// query without keys gets 0, where Burn's attends to all of them alike).
     ///
     /// # Errors
     /// [`AttentionError::Value`] for a module with `quiet_softmax`.
@@ -162,6 +170,31 @@ impl MultiHeadAttention {
             n_heads: module.n_heads,
             n_kv_heads: module.n_heads,
             spec: AttentionSpec::default(),
+            dropout: module.dropout.prob,
+        })
+    }
+
+    /// Dropout with a seed from the device's generator, in training.
+    #[cfg(feature = "cube")]
+    fn sampled_dropout(&self, device: &Device) -> Result<Option<WeightMod>, AttentionError> {
+        if self.dropout == 0.0 || !device.is_autodiff() {
+            return Ok(None);
+        }
+        let any = Distribution::Uniform(0.0, f64::from(i32::MAX));
+        let seed = Tensor::<1, Int>::random([2], any, device);
+        variants::dropout_seeded_by(self.dropout, seed).map(Some)
+    }
+
+    /// Only kernels can drop probabilities that are never stored.
+    #[cfg(not(feature = "cube"))]
+    fn sampled_dropout(&self, device: &Device) -> Result<(), AttentionError> {
+        if self.dropout == 0.0 || !device.is_autodiff() {
+            return Ok(());
+        }
+        Err(AttentionError::Value {
+            argument: "dropout",
+            given: self.dropout.to_string(),
+            accepted: "0 without the kernels of feature `cube`".into(),
         })
     }
 

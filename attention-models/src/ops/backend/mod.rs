@@ -71,7 +71,7 @@ pub(super) fn attention(
         ),
         None => (options.mask_mod, None, None, None),
     };
-    let flat = Flat::new(options.score_mod, mask);
+    let flat = Flat::new(options.score_mod, mask, options.weight_mod);
     let inputs = Inputs {
         query: query.into_dispatch(),
         key: key.into_dispatch(),
@@ -102,7 +102,7 @@ pub(super) fn block_lists(
     shape: BlockShape,
     device: &Device,
 ) -> (Tensor<1, Int>, Tensor<1, Int>) {
-    let flat = Flat::new(None, Some(mask));
+    let flat = Flat::new(None, Some(mask), None);
     let tensors = MaskTensors {
         anchor: Tensor::<1, Int>::zeros([1], device).into_dispatch(),
         floats: MaybeFloat::from(flat.floats.map(Tensor::into_dispatch)),
