@@ -16,7 +16,7 @@ use attention_models::{
 };
 use burn::tensor::{Device, Distribution, Tensor, activation::softmax};
 
-use crate::support::{devices, out_of_bounds};
+use crate::support::{devices, out_of_bounds, outputs, places};
 
 const SEED: u64 = 0x1234_5678_9ABC_DEF0;
 
@@ -65,18 +65,6 @@ fn the_generator_gives_the_known_answers_of_its_authors() {
     );
 }
 
-/// Every place of the score matrix.
-fn places([batch, heads, _, rows, keys, ..]: Sizes) -> impl Iterator<Item = [usize; 4]> {
-    (0..batch * heads * rows * keys).map(move |n| {
-        [
-            n / (heads * rows * keys),
-            n / (rows * keys) % heads,
-            n / keys % rows,
-            n % keys,
-        ]
-    })
-}
-
 fn truth(case: &Case, weight: impl Fn([usize; 4]) -> f64 + Sync) -> Outputs {
     let modification = oracle::Modification {
         weight: Some(&weight),
@@ -95,50 +83,30 @@ fn truth(case: &Case, weight: impl Fn([usize; 4]) -> f64 + Sync) -> Outputs {
     ]
 }
 
-fn outputs(
-    case: &Case,
-    dtype: DType,
-    device: &Device,
-    attend: impl FnOnce([Tensor<4>; 3]) -> (Tensor<4>, Tensor<3>),
-) -> Outputs {
-    let device = device.clone().autodiff();
-    let tracked = |tensor: &Tensor4| upload(tensor, dtype, &device).require_grad();
-    let inputs = [&case.inputs.query, &case.inputs.key, &case.inputs.value].map(tracked);
-    let (out, lse) = attend(inputs.clone());
-    let grad_out = upload(&case.grad_out, dtype, &device);
-    let gradients = (out.clone() * grad_out).sum().backward();
-    let gradient = |tensor: &Tensor<4>| {
-        let gradient = tensor.grad(&gradients).expect("it is tracked");
-        gradient.into_data().iter::<f64>().collect::<Vec<_>>()
-    };
-    let [query, key, value] = &inputs;
-    vec![
-        ("out", out.into_data().iter::<f64>().collect()),
-        ("lse", lse.into_data().iter::<f64>().collect()),
-        ("dq", gradient(query)),
-        ("dk", gradient(key)),
-        ("dv", gradient(value)),
-    ]
-}
-
 /// Burn's own operations: grouped heads repeated, factors as a tensor.
 fn unfused(case: &Case, sizes: Sizes, dtype: DType, factors: &[f64]) -> Outputs {
     let [batch, heads, kv_heads, rows, keys, head_dim, _] = sizes;
-    outputs(case, dtype, &Device::flex(), |[query, key, value]| {
-        let device = query.device();
-        let repeated = |tensor: Tensor<4>| {
-            let [batch, _, seq, dim] = tensor.dims();
-            tensor
-                .unsqueeze_dim::<5>(2)
-                .repeat_dim(2, heads / kv_heads)
-                .reshape([batch, heads, seq, dim])
-        };
-        let scores = query.matmul(repeated(key).swap_dims(2, 3)) / (head_dim as f32).sqrt();
-        let lse = scores.clone().exp().sum_dim(3).log().squeeze_dim::<3>(3);
-        let factors = Tensor4::new([batch, heads, rows, keys], factors.to_vec());
-        let weights = softmax(scores, 3) * upload(&factors, dtype, &device);
-        (weights.matmul(repeated(value)), lse)
-    })
+    outputs(
+        case,
+        dtype,
+        &Device::flex().autodiff(),
+        &[],
+        |[query, key, value]| {
+            let device = query.device();
+            let repeated = |tensor: Tensor<4>| {
+                let [batch, _, seq, dim] = tensor.dims();
+                tensor
+                    .unsqueeze_dim::<5>(2)
+                    .repeat_dim(2, heads / kv_heads)
+                    .reshape([batch, heads, seq, dim])
+            };
+            let scores = query.matmul(repeated(key).swap_dims(2, 3)) / (head_dim as f32).sqrt();
+            let lse = scores.clone().exp().sum_dim(3).log().squeeze_dim::<3>(3);
+            let factors = Tensor4::new([batch, heads, rows, keys], factors.to_vec());
+            let weights = softmax(scores, 3) * upload(&factors, dtype, &device);
+            (weights.matmul(repeated(value)), lse)
+        },
+    )
 }
 
 fn failures(sizes: Sizes, dtype: DType, probability: f64) -> Vec<String> {
@@ -152,9 +120,13 @@ fn failures(sizes: Sizes, dtype: DType, probability: f64) -> Vec<String> {
         let options = AttentionOptions::default()
             .with_dropout(probability, SEED)
             .expect("it is a probability");
-        outputs(&case, dtype, device, |[query, key, value]| {
-            attention_with_lse(query, key, value, options)
-        })
+        outputs(
+            &case,
+            dtype,
+            &device.clone().autodiff(),
+            &[],
+            |[query, key, value]| attention_with_lse(query, key, value, options),
+        )
     })
 }
 
@@ -181,9 +153,13 @@ fn a_given_mask_of_what_is_kept_drops_the_rest() {
         let dropout =
             variants::given_dropout(0.25, keep, [2, 2, 21, 30]).expect("it is a probability");
         let options = AttentionOptions::default().with_weight_mod(dropout);
-        outputs(&case, DType::F32, device, |[query, key, value]| {
-            attention_with_lse(query, key, value, options)
-        })
+        outputs(
+            &case,
+            DType::F32,
+            &device.clone().autodiff(),
+            &[],
+            |[query, key, value]| attention_with_lse(query, key, value, options),
+        )
     });
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
@@ -206,9 +182,13 @@ fn a_seed_drops_the_same_on_every_repeat_and_another_seed_does_not() {
         let options = AttentionOptions::default()
             .with_dropout(0.2, seed)
             .expect("it is a probability");
-        outputs(&case, DType::F32, device, |[query, key, value]| {
-            attention_with_lse(query, key, value, options)
-        })
+        outputs(
+            &case,
+            DType::F32,
+            &device.clone().autodiff(),
+            &[],
+            |[query, key, value]| attention_with_lse(query, key, value, options),
+        )
     };
     for kind in devices() {
         let device = kind.open().expect("the device was found");

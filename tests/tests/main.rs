@@ -8,6 +8,7 @@ mod dropout;
 mod goldens;
 mod memory;
 mod modifications;
+mod packed;
 mod support;
 mod sweep;
 mod tables;

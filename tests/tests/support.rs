@@ -8,18 +8,19 @@ use attention_core::{
 };
 use attention_kernels::{
     TensorRef,
+    catalog::Sizes,
     device::elem_type,
     softmax::{self, BackwardInputs, Inputs, Wanted},
 };
 use attention_models::{
     cli::verify::{
-        bound,
+        self, bound,
         case::{Case, Outputs},
         distance, largest,
     },
     device::DeviceKind,
 };
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use cubecl::{
     client::Client,
     ir::{ElemType, UIntKind},
@@ -71,6 +72,46 @@ pub fn out_of_bounds(
         }
     }
     failures
+}
+
+/// Output, log-sum-exp and gradients of an operation on the tensors of a case, and the gradients of
+/// the `learned` tensors.
+pub fn outputs(
+    case: &Case,
+    dtype: DType,
+    device: &Device,
+    learned: &[(&'static str, Tensor<1>)],
+    attend: impl FnOnce([Tensor<4>; 3]) -> (Tensor<4>, Tensor<3>),
+) -> Outputs {
+    let inputs = [&case.inputs.query, &case.inputs.key, &case.inputs.value]
+        .map(|tensor| verify::upload(tensor, dtype, device).require_grad());
+    let (out, lse) = attend(inputs.clone());
+    let grad_out = verify::upload(&case.grad_out, dtype, device);
+    let gradients = (out.clone() * grad_out).sum().backward();
+    let mut outputs = vec![("out", read(out)), ("lse", read(lse))];
+    for (name, input) in ["dq", "dk", "dv"].into_iter().zip(&inputs) {
+        outputs.push((name, read(input.grad(&gradients).expect("it is tracked"))));
+    }
+    for (name, tensor) in learned {
+        outputs.push((name, read(tensor.grad(&gradients).expect("it is tracked"))));
+    }
+    outputs
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// Every place of the score matrix of a case, in the order of a dense bias.
+pub fn places([batch, heads, _, rows, keys, ..]: Sizes) -> impl Iterator<Item = [usize; 4]> {
+    (0..batch * heads * rows * keys).map(move |n| {
+        [
+            n / (heads * rows * keys),
+            n / (rows * keys) % heads,
+            n / keys % rows,
+            n % keys,
+        ]
+    })
 }
 
 /// Holds ours on every device that has `dtype` against the oracle.

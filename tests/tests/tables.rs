@@ -12,18 +12,18 @@ use attention_kernels::{
 use attention_models::{
     cli::verify::{
         case::{Case, Outputs},
-        upload, upload_mask,
+        upload_mask,
         variants::{floats, integers, show},
     },
     ops::{
-        AttentionOptions, BlockMap, BlockShape, ScoreMod, attention,
+        AttentionOptions, BlockMap, BlockShape, ScoreMod, attention_with_lse,
         composition::unfused_attention, try_attention, variants,
     },
 };
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+use burn::tensor::{Device, Tensor, activation::softmax};
 use cubecl::prelude::*;
 
-use crate::support::out_of_bounds;
+use crate::support::{out_of_bounds, outputs, places};
 
 /// A table, and how ours and the oracle read it.
 #[derive(Clone, Copy)]
@@ -50,33 +50,21 @@ impl Lookup {
         first + (self.entry)(i, j).0
     }
 
-    /// Every place of the score matrix, in the order of a dense bias.
-    fn places(&self) -> impl Iterator<Item = [usize; 4]> {
-        let [batch, heads, _, rows, keys, ..] = self.sizes;
-        let pairs = (0..batch).flat_map(move |b| (0..heads).map(move |h| (b, h)));
-        let scores = move |(b, h)| {
-            let queries = (0..rows).flat_map(move |i| (0..keys).map(move |j| (i, j)));
-            queries.map(move |(i, j)| [b, h, i, j])
-        };
-        pairs.flat_map(scores)
-    }
-
     /// The case with a dense bias for the oracle, its truth, and what Burn's own operations give.
     fn case(&self) -> (Case, Outputs, Outputs) {
         let [batch, heads, _, rows, keys, ..] = self.sizes;
         let mut case = Case::of(&Entry::new("table", self.sizes).with_spec(self.spec));
         show(&mut case, self.visible);
         let table = self.table();
-        let terms = self
-            .places()
-            .map(|at| table[self.index(at)] * (self.entry)(at[2], at[3]).1);
+        let terms =
+            places(self.sizes).map(|at| table[self.index(at)] * (self.entry)(at[2], at[3]).1);
         case.inputs.bias = Some(Tensor4::new([batch, heads, rows, keys], terms.collect()));
         let case = case.rounded_to(DType::F32);
 
         let mut expected = case.expected().expect("the oracle accepts the case");
         let (_, of_scores) = expected.pop().expect("the bias comes last");
         let mut gradient = vec![0.0; table.len()];
-        for (at, of_score) in self.places().zip(of_scores) {
+        for (at, of_score) in places(self.sizes).zip(of_scores) {
             gradient[self.index(at)] += of_score * (self.entry)(at[2], at[3]).1;
         }
         expected.push(("dtable", gradient));
@@ -88,9 +76,8 @@ impl Lookup {
         let device = Device::flex().autodiff();
         let [batch, heads, _, rows, keys, ..] = self.sizes;
         let table = floats(&self.table(), &device).require_grad();
-        let index: Vec<i32> = self.places().map(|at| self.index(at) as i32).collect();
-        let factor: Vec<f64> = self
-            .places()
+        let index: Vec<i32> = places(self.sizes).map(|at| self.index(at) as i32).collect();
+        let factor: Vec<f64> = places(self.sizes)
             .map(|at| (self.entry)(at[2], at[3]).1)
             .collect();
         let terms = table.clone().select(0, integers(&index, &device)) * floats(&factor, &device);
@@ -103,19 +90,19 @@ impl Lookup {
             ..AttentionOptions::from(self.spec)
         }
         .with_bias(terms.reshape([batch, heads, rows, keys]));
-        outputs(case, table, &device, |[query, key, value]| {
-            unfused_attention(query, key, value, options)
-                .expect("Burn accepts the case")
-                .0
-        })
+        outputs(
+            case,
+            DType::F32,
+            &device,
+            &[("dtable", table)],
+            |[query, key, value]| {
+                unfused_attention(query, key, value, options).expect("Burn accepts the case")
+            },
+        )
     }
 
     fn failures(&self) -> Vec<String> {
         let (case, expected, unfused) = self.case();
-        let expected = expected
-            .into_iter()
-            .filter(|(name, _)| *name != "lse")
-            .collect();
         out_of_bounds("table", DType::F32, &expected, &unfused, |device| {
             self.ours(&case, device)
         })
@@ -125,37 +112,14 @@ impl Lookup {
         let device = device.clone().autodiff();
         let table = floats(&self.table(), &device).require_grad();
         let options = (self.options)(table.clone(), &device);
-        outputs(case, table, &device, |[query, key, value]| {
-            attention(query, key, value, options)
-        })
+        outputs(
+            case,
+            DType::F32,
+            &device,
+            &[("dtable", table)],
+            |[query, key, value]| attention_with_lse(query, key, value, options),
+        )
     }
-}
-
-fn outputs(
-    case: &Case,
-    table: Tensor<1>,
-    device: &Device,
-    attend: impl FnOnce([Tensor<4>; 3]) -> Tensor<4>,
-) -> Outputs {
-    let tracked = |tensor: &Tensor4| upload(tensor, DType::F32, device).require_grad();
-    let inputs = [&case.inputs.query, &case.inputs.key, &case.inputs.value].map(tracked);
-    let out = attend(inputs.clone());
-    let grad_out = upload(&case.grad_out, DType::F32, device);
-    let gradients = (out.clone() * grad_out).sum().backward();
-    let read = |values: TensorData| values.iter::<f64>().collect::<Vec<_>>();
-    let gradient =
-        |tensor: &Tensor<4>| read(tensor.grad(&gradients).expect("it is tracked").into_data());
-    let [query, key, value] = &inputs;
-    vec![
-        ("out", read(out.into_data())),
-        ("dq", gradient(query)),
-        ("dk", gradient(key)),
-        ("dv", gradient(value)),
-        (
-            "dtable",
-            read(table.grad(&gradients).expect("it is tracked").into_data()),
-        ),
-    ]
 }
 
 /// The distance in steps of two, from 0.
@@ -300,17 +264,20 @@ fn the_gradient_of_a_table_passes_through_the_modifications_after_it() {
     };
     let expected = vec![("dtable", (0..4).map(derivative).collect())];
 
-    let on = |device: &Device, attend: fn([Tensor<4>; 3], Tensor<1>) -> Tensor<4>| {
+    let on = |device: &Device, attend: fn([Tensor<4>; 3], Tensor<1>) -> (Tensor<4>, Tensor<3>)| {
         let device = device.clone().autodiff();
         let table = floats(&entries, &device).require_grad();
-        outputs(&case, table.clone(), &device, |inputs| {
+        let learned = [("dtable", table.clone())];
+        outputs(&case, DType::F32, &device, &learned, |inputs| {
             attend(inputs, table)
         })
     };
     let unfused = on(&Device::flex(), |[query, key, value], table| {
         let scores = query.matmul(key.swap_dims(2, 3)) / 32f32.sqrt();
         let scores = scores + table.reshape([1, 4, 1, 1]);
-        softmax((scores / 3.0).tanh() * 1.5, 3).matmul(value)
+        let scores = (scores / 3.0).tanh() * 1.5;
+        let lse = scores.clone().exp().sum_dim(3).log().squeeze_dim::<3>(3);
+        (softmax(scores, 3).matmul(value), lse)
     });
     let failures = out_of_bounds("table", DType::F32, &expected, &unfused, |device| {
         on(device, |[query, key, value], table| {
@@ -318,7 +285,7 @@ fn the_gradient_of_a_table_passes_through_the_modifications_after_it() {
             let halved = ScoreMod::multiplicative(half::expand);
             let options = AttentionOptions::default()
                 .with_score_mod(moved.then(variants::softcap(3.0)).then(halved));
-            attention(query, key, value, options)
+            attention_with_lse(query, key, value, options)
         })
     });
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));

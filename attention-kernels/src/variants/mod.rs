@@ -14,6 +14,7 @@
 //! | [`flagged_tokens`] | flagged tokens see and are seen by all: Longformer's global tokens |
 //! | [`first_tokens`] | the first keys are always seen: StreamingLLM |
 //! | [`padding`] | keys up to a length per sequence |
+//! | [`key_range`] | a range of keys for every query |
 //! | [`strided`], [`fixed_summary`] | Sparse Transformer |
 //! | [`big_bird`] | window, global and given blocks |
 //! | [`alibi`] | scores fall with distance |
@@ -38,6 +39,7 @@ mod causal;
 mod documents;
 mod dropout;
 mod grid_position_bias;
+mod key_range;
 mod longformer;
 mod padding;
 mod prefix_lm;
@@ -53,6 +55,7 @@ pub use causal::causal;
 pub use documents::same_document;
 pub use dropout::{dropout, dropout_seeded_by, given_dropout};
 pub use grid_position_bias::grid_position_bias;
+pub use key_range::key_range;
 pub use longformer::flagged_tokens;
 pub use padding::padding;
 pub use prefix_lm::prefix_lm;

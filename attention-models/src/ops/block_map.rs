@@ -111,6 +111,58 @@ impl BlockMap {
         })
     }
 
+    /// The map of a mask whose tiles are known, row-major in `[batch, heads, q_blocks, kv_blocks]`.
+    pub(super) fn of_tiles(
+        mask: MaskMod,
+        shape: BlockShape,
+        tiles: &[Tile],
+        device: &Device,
+    ) -> Self {
+        let (q, kv) = (shape.q_blocks(), shape.kv_blocks());
+        let list = |pair: usize, own: usize, [count, of_own, of_across]: [usize; 3]| {
+            let entries: Vec<i32> = (0..count)
+                .filter_map(
+                    |n| match tiles[pair * q * kv + own * of_own + n * of_across] {
+                        Tile::Empty => None,
+                        Tile::Partial => Some(2 * n as i32),
+                        Tile::Full => Some(2 * n as i32 + 1),
+                    },
+                )
+                .collect();
+            let mut list = vec![0; count + 1];
+            list[0] = entries.len() as i32;
+            list[1..=entries.len()].copy_from_slice(&entries);
+            list
+        };
+        let lists = |own: usize, strides: [usize; 3]| {
+            let pairs = 0..shape.batch * shape.heads;
+            let lists = pairs.flat_map(|pair| (0..own).map(move |own| (pair, own)));
+            let lists: Vec<_> = lists
+                .flat_map(|(pair, own)| list(pair, own, strides))
+                .collect();
+            Tensor::<1, Int>::from_data(lists.as_slice(), device)
+        };
+        Self {
+            mask,
+            shape,
+            rows: lists(q, [kv, kv, 1]),
+            columns: lists(kv, [q, 1, kv]),
+        }
+    }
+
+    /// The same tiles for a mask that hides more: none of them may be full.
+    pub(super) fn and(self, mask: MaskMod) -> Self {
+        Self {
+            mask: self.mask.and(mask),
+            ..self
+        }
+    }
+
+    /// Where it lies.
+    pub(super) fn device(&self) -> Device {
+        self.rows.device()
+    }
+
     /// What it was made for.
     pub fn shape(&self) -> BlockShape {
         self.shape

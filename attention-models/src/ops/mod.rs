@@ -6,7 +6,8 @@
 //! Nothing has been launched when either refuses.
 //!
 //! Score modifications, masks and factors of probabilities as code: [`ScoreMod`], [`MaskMod`],
-//! [`WeightMod`], [`variants`]. Attention over
+//! [`WeightMod`], [`variants`]; the blocks that a mask leaves: [`BlockMap`]; sequences packed without
+//! padding: [`attention_packed`]. Attention over
 //! disjoint keys combines by its log-sum-exp: [`merge`], [`with_sinks`].
 //!
 //! | device | what runs |
@@ -25,6 +26,8 @@ pub mod composition;
 #[cfg(feature = "cube")]
 mod modification;
 mod options;
+#[cfg(feature = "cube")]
+mod packed;
 
 pub use attention_core::{AttentionError, AttentionSpec, CausalAlignment};
 #[cfg(feature = "cube")]
@@ -39,6 +42,8 @@ pub use combine::{Attended, merge, try_merge, try_with_sinks, with_sinks};
 #[cfg(feature = "cube")]
 pub use modification::{MaskMod, ScoreMod, WeightMod};
 pub use options::AttentionOptions;
+#[cfg(feature = "cube")]
+pub use packed::{PackedSequences, attention_packed, try_attention_packed};
 
 use burn::tensor::Tensor;
 
