@@ -69,6 +69,40 @@ fn photo(folder: &Path) -> PathBuf {
 }
 
 #[test]
+fn mask_draws_the_tiles_and_counts_them() {
+    let folder = tempdir().expect("there is room for a folder");
+    let picture = folder.path().join("mask.png");
+    let arguments = [
+        "mask",
+        "sliding-window",
+        "--seq",
+        "512",
+        "--size",
+        "64",
+        "-o",
+    ];
+    let output = attention(&[&arguments[..], &[path(&picture)]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    let counts = "64 tiles of 64 x 64: 0 full, 15 partial, 49 empty; 76.6% skipped";
+    assert!(text.contains(counts), "{text}");
+    let drawn = image::open(&picture).expect("it is a picture").to_rgb8();
+    let (on_diagonal, above) = (drawn.get_pixel(10, 10), drawn.get_pixel(200, 10));
+    assert!(on_diagonal.0.iter().max() > above.0.iter().max());
+}
+
+#[test]
+fn mask_refuses_a_block_that_no_map_has() {
+    let output = attention(&["mask", "causal", "--block", "100"]);
+    assert!(!output.status.success());
+    let text = stderr(&output);
+    assert!(
+        text.contains("is 100; accepted: a multiple of 64"),
+        "{text}"
+    );
+}
+
+#[test]
 fn devices_lists_every_kind_and_what_auto_takes() {
     let output = attention(&["devices"]);
     assert!(output.status.success(), "{}", stderr(&output));

@@ -102,7 +102,15 @@ pub fn tile(panels: &[RgbImage]) -> RgbImage {
     sheet
 }
 
-fn heat_colour(heat: f32) -> Rgb<u8> {
+/// A picture to draw on, with its caption below.
+pub fn captioned(width: u32, height: u32, caption: &str) -> RgbImage {
+    let mut picture = RgbImage::from_pixel(width, height + 2 * GAP + GLYPH, BACKGROUND);
+    draw_text(&mut picture, caption, [GAP, height + GAP], 1);
+    picture
+}
+
+/// From dark at 0 to bright at 1.
+pub fn heat_colour(heat: f32) -> Rgb<u8> {
     let colour = colorous::INFERNO.eval_continuous(f64::from(heat));
     Rgb([colour.r, colour.g, colour.b])
 }

@@ -3,6 +3,7 @@
 pub mod bench;
 mod devices;
 mod heatmap;
+mod mask;
 mod model_cache;
 mod photo;
 mod see;
@@ -35,6 +36,7 @@ enum Command {
     /// List the devices that are compiled in and found, and what each offers
     Devices,
     See(see::SeeArgs),
+    Mask(mask::MaskArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
 }
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Devices => devices::run(),
         Command::See(args) => see::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Mask(args) => mask::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     };
