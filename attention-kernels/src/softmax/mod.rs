@@ -22,6 +22,7 @@ mod backward_key;
 mod backward_query;
 mod backward_table;
 pub(crate) mod bind;
+mod buffers;
 mod delta;
 mod exponential;
 mod forward;
@@ -40,6 +41,7 @@ mod tensors;
 
 pub(crate) use plan::Plan;
 
+pub use buffers::Buffers;
 pub use launch::forward;
 pub use launch_backward::backward;
 pub use tensors::{BackwardInputs, Gradients, Inputs, Output, Wanted};

@@ -10,6 +10,7 @@ use cubecl::{
 use super::{
     args::{Blueprint, SizesLaunch},
     bind::{self, Widths, extent, step},
+    buffers::Buffers,
     plan::{Plan, Walk},
     tensors::{BackwardInputs, Inputs},
 };
@@ -42,6 +43,7 @@ impl<'a> Setup<'a> {
         check_tables(&inputs.modification, problem.heads)?;
         check_blocks(inputs, &problem)?;
         check_grid(client, &problem)?;
+        Buffers::of(inputs).check(client.properties().hardware.max_bindings, false)?;
         let tensors = [Some(&inputs.query), Some(&inputs.key), Some(&inputs.value)];
         let tables = [inputs.mask.as_ref(), inputs.bias.as_ref()];
         let largest = tensors.into_iter().chain(tables).flatten().map(extent);
@@ -57,8 +59,11 @@ impl<'a> Setup<'a> {
         })
     }
 
-    /// Refuses saved tensors and gradients that do not fit the output.
+    /// Refuses saved tensors and gradients that do not fit the output, and more buffers than the
+    /// backward may bind.
     pub fn check_saved(&self, inputs: &BackwardInputs) -> Result<(), AttentionError> {
+        let available = self.client.properties().hardware.max_bindings;
+        Buffers::of(&inputs.forward).check(available, true)?;
         let out = self.problem.output_shape();
         let [batch, heads, rows] = self.problem.lse_shape();
         let row = [batch, heads, rows, 1];

@@ -40,6 +40,10 @@ pub(super) fn check(
     #[cfg(feature = "cube")]
     super::modification::check(options, problem.heads, &device)?;
     #[cfg(feature = "cube")]
+    if let Some(available) = super::backend::max_bindings(&device) {
+        super::modification::buffers(options).check(available, device.is_autodiff())?;
+    }
+    #[cfg(feature = "cube")]
     if let Some(map) = &options.block_map {
         map.check(&problem, &device)?;
         if options.mask_mod.is_some() {

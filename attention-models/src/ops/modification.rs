@@ -1,7 +1,10 @@
 //! Score modifications and masks as code, on Burn tensors.
 
 use attention_core::AttentionError;
-use attention_kernels::modification::{self, CapturedValues, Modification, Table};
+use attention_kernels::{
+    modification::{self, CapturedValues, Modification, Table},
+    softmax::Buffers,
+};
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::{AttentionOptions, check::check_device};
@@ -145,6 +148,27 @@ pub(super) fn check_captured(
         }
     }
     Ok(())
+}
+
+/// What the options bind.
+pub(super) fn buffers(options: &AttentionOptions) -> Buffers {
+    let mapped = options.block_map.as_ref().map(|map| map.mask.captured());
+    let captured: Vec<_> = [
+        options.score_mod.as_ref().map(ScoreMod::captured),
+        options.mask_mod.as_ref().map(MaskMod::captured).or(mapped),
+        options.weight_mod.as_ref().map(WeightMod::captured),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    Buffers {
+        mask: options.mask.is_some(),
+        bias: options.bias.is_some(),
+        floats: captured.iter().any(|values| !values.floats.is_empty()),
+        integers: captured.iter().any(|values| !values.integers.is_empty()),
+        tables: captured.iter().any(|values| !values.tables.is_empty()),
+        block_map: options.block_map.is_some(),
+    }
 }
 
 /// The code, and what it captured in a buffer for each kind.

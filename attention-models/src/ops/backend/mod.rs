@@ -55,6 +55,14 @@ pub(super) fn has_kernels(device: &Device) -> bool {
     }
 }
 
+/// How many buffers a kernel may bind, where that is limited.
+pub(super) fn max_bindings(device: &Device) -> Option<u32> {
+    match device.clone().without_autodiff().as_dispatch() {
+        DispatchDevice::Cube(device) => Some(device.client().properties().hardware.max_bindings),
+        _ => None,
+    }
+}
+
 /// Attention of checked arguments through [`AttentionOps`].
 pub(super) fn attention(
     query: Tensor<4>,
