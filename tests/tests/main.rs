@@ -5,6 +5,7 @@ mod block_map;
 mod cli;
 mod combine;
 mod dropout;
+mod examples;
 mod goldens;
 mod memory;
 mod modifications;

@@ -1,0 +1,36 @@
+//! The example programs run to their end.
+
+use std::{env, path::Path, process::Command};
+
+/// Runs an example that lies beside this test and returns what it prints.
+fn run(name: &str) -> String {
+    let test = env::current_exe().expect("a running program has a path");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("it lies in deps");
+    let program = folder
+        .join("examples")
+        .join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    assert!(
+        program.is_file(),
+        "`{}` is not built: cargo build --workspace --examples",
+        program.display()
+    );
+    let output = Command::new(program).output().expect("the example starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_custom_score_modification_has_a_gradient() {
+    let text = run("custom_score_modification");
+    assert!(text.contains("gradient of the terms"), "{text}");
+}
+
+#[test]
+fn packed_training_lowers_the_loss() {
+    let text = run("packed_training");
+    assert!(text.contains("step 59: loss"), "{text}");
+}
