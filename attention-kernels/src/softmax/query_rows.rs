@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use super::{
     args::{Blueprint, Layouts, Sizes},
     delta::{DELTA, LSE, lane_stats},
-    rows::{OwnedRows, key_head},
+    rows::{OwnedRows, key_head, value_head},
 };
 use crate::tile::{Stream, block_products};
 
@@ -52,7 +52,12 @@ impl<N: Size, R: Size, RV: Size> QueryRows<N, R, RV> {
             lse: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, LSE, tile.groups),
             delta: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, DELTA, tile.groups),
             keys: Stream::of(&layouts.key, own.batch, kv_head, last),
-            values: Stream::of(&layouts.value, own.batch, kv_head, last),
+            values: Stream::of(
+                &layouts.value,
+                own.batch,
+                value_head(kv_head, blueprint),
+                last,
+            ),
             first,
         }
     }

@@ -43,7 +43,8 @@ use burn::tensor::Tensor;
 /// - `query`: `[batch, heads, seq_q, head_dim]`
 /// - `key`: `[batch, kv_heads, seq_kv, head_dim]`; `kv_heads` divides `heads`, and query head `h`
 ///   reads key head `h / (heads / kv_heads)`
-/// - `value`: `[batch, kv_heads, seq_kv, value_dim]`
+/// - `value`: `[batch, value_heads, seq_kv, value_dim]`; `value_heads` divides `kv_heads`, and key
+///   head `h` goes with value head `h / (kv_heads / value_heads)`
 /// - `options.mask`, `options.bias`: `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`; `true` in the
 ///   mask hides the key
 /// - tensors that `options.score_mod` and `options.mask_mod` captured: whatever their functions read
@@ -98,7 +99,7 @@ pub fn attention(
 ///
 /// # Errors
 /// - [`AttentionError::Shape`]: an empty batch, head dimensions that differ or exceed 256, heads
-///   that `kv_heads` does not divide, sequence lengths of key and value that differ, a mask or bias
+///   that `kv_heads` does not divide, key heads that `value_heads` does not divide, sequence lengths of key and value that differ, a mask or bias
 ///   that does not broadcast
 /// - [`AttentionError::DType`]: a dtype that the device does not have, or that differs from the
 ///   query's
