@@ -6,7 +6,8 @@
 //! Nothing has been launched when either refuses.
 //!
 //! Score modifications and masks as code: [`ScoreMod`], [`MaskMod`], [`variants`]. Attention over
-//! disjoint keys combines by its log-sum-exp: [`merge`], [`with_sinks`].
+//! disjoint keys combines by its log-sum-exp: [`merge`], [`with_sinks`]. The difference of two
+//! attentions: [`differential_attention`].
 //!
 //! | device | what runs |
 //! |---|---|
@@ -19,6 +20,7 @@ mod backend;
 pub(crate) mod check;
 mod combine;
 pub mod composition;
+mod differential;
 #[cfg(feature = "cube")]
 mod modification;
 mod options;
@@ -30,6 +32,7 @@ pub use attention_kernels::{
     variants,
 };
 pub use combine::{Attended, merge, try_merge, try_with_sinks, with_sinks};
+pub use differential::{differential_attention, try_differential_attention};
 #[cfg(feature = "cube")]
 pub use modification::{MaskMod, ScoreMod};
 pub use options::AttentionOptions;
