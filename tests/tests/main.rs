@@ -3,6 +3,8 @@
 mod bad_input;
 mod cli;
 mod combine;
+mod differential;
+mod differential_module;
 mod goldens;
 mod memory;
 mod modifications;

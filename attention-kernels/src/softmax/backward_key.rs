@@ -109,7 +109,8 @@ pub(crate) fn attention_backward_key<
         for member in 0..members {
             let head = own.head * members + member;
             if comptime!(key_heads > 1) {
-                if member > 0 && member % blueprint.group == 0 {
+                let in_group = member % blueprint.group;
+                if member > 0 && in_group == 0 {
                     let key_head = own.head * key_heads + member / blueprint.group;
                     #[comptime]
                     match &mut grad_key {

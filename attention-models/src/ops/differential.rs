@@ -133,22 +133,30 @@ pub fn try_differential_attention(
     let out = try_attention(query, key, value, options)?;
 
     let [batch, heads, seq_q, value_dim] = problem.output_shape();
-    let maps = out.reshape([batch, kv_heads, 2 * group, seq_q, value_dim]);
+    let maps = out.swap_dims(1, 2);
+    let maps = maps.reshape([batch, seq_q, kv_heads, 2 * group, value_dim]);
     let map = |n: usize| {
-        let map = maps.clone().slice_dim(2, n * group..(n + 1) * group);
-        map.reshape([batch, heads, seq_q, value_dim])
+        let map = maps.clone().slice_dim(3, n * group..(n + 1) * group);
+        map.reshape([batch, seq_q, heads, value_dim])
             .cast(DType::F32)
     };
-    let lambda = lambda.cast(DType::F32).reshape([1, factors[0], 1, 1]);
-    Ok((map(0) - map(1) * lambda).cast(dtype))
+    let lambda = lambda.cast(DType::F32).reshape([1, 1, factors[0], 1]);
+    let difference = map(0) - map(1) * lambda;
+    Ok(difference.swap_dims(1, 2).cast(dtype))
 }
 
 /// The heads of both maps, `[batch, 2 * heads, ..]`: those that share a key head stand together, map
 /// 0's before map 1's, so that both maps' key heads have the same value head.
 fn side_by_side<K: Basic>(maps: [Tensor<4, K>; 2], kv_heads: usize) -> Tensor<4, K> {
     let [batch, heads, rows, width] = maps[0].dims();
-    let grouped = maps.map(|map| map.reshape([batch, kv_heads, heads / kv_heads, rows, width]));
-    Tensor::cat(grouped.to_vec(), 2).reshape([batch, 2 * heads, rows, width])
+    // Rows first, as projections leave them; and an empty dimension has to keep its place.
+    let grouped = maps.map(|map| {
+        map.swap_dims(1, 2)
+            .reshape([batch, rows, kv_heads, heads / kv_heads, width])
+    });
+    Tensor::cat(grouped.to_vec(), 3)
+        .reshape([batch, rows, 2 * heads, width])
+        .swap_dims(1, 2)
 }
 
 /// A mask or bias for the heads of both maps.
