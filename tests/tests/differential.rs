@@ -18,7 +18,7 @@ use attention_models::{
 };
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::support::out_of_bounds;
+use crate::support::{devices, out_of_bounds};
 
 /// Two maps over the same values, with the options of the first.
 struct Maps {
@@ -181,10 +181,12 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// Grouped heads, causal, a factor for each head.
+/// A factor for each of eight heads: one alone would be compared with the luck of one rounding.
+const LAMBDA: [f64; 8] = [0.8, 0.2, -0.3, 0.5, 0.1, 0.7, 0.4, 0.9];
+
+/// Grouped heads, causal.
 fn grouped() -> Maps {
-    let lambda = [0.8, 0.2, -0.3, 0.5];
-    let mut maps = Maps::new("grouped", [2, 4, 2, 37, 53, 32, 64], 2, &lambda);
+    let mut maps = Maps::new("grouped", [2, 8, 4, 37, 53, 32, 64], 4, &LAMBDA);
     let spec = AttentionSpec::default().with_causal(CausalAlignment::BottomRight);
     maps.first.spec = spec;
     maps
@@ -192,11 +194,12 @@ fn grouped() -> Maps {
 
 #[test]
 fn one_map_for_each_of_two_sets_of_heads_agrees_with_the_oracle() {
-    Maps::new("plain", [1, 2, 2, 33, 33, 40, 80], 2, &[0.8]).assert_within_bounds(DType::F32, None);
+    let maps = Maps::new("plain", [1, 8, 8, 33, 33, 40, 80], 8, &LAMBDA);
+    maps.assert_within_bounds(DType::F32, None);
 }
 
 #[test]
-fn grouped_causal_heads_with_a_factor_each_agree_with_the_oracle() {
+fn grouped_causal_heads_agree_with_the_oracle() {
     grouped().assert_within_bounds(DType::F32, None);
 }
 
@@ -207,10 +210,11 @@ fn half_precision_agrees_with_the_oracle() {
 
 #[test]
 fn both_maps_share_mask_and_bias_of_every_head() {
-    let mut maps = Maps::new("mask and bias", [2, 4, 2, 19, 23, 16, 32], 1, &[0.4]);
-    let options = Entry::new("options", [2, 4, 2, 19, 23, 16, 32])
-        .with_mask([1, 4, 19, 23])
-        .with_bias([2, 4, 1, 23]);
+    const SIZES: Sizes = [2, 8, 4, 19, 23, 16, 32];
+    let mut maps = Maps::new("mask and bias", SIZES, 2, &LAMBDA);
+    let options = Entry::new("options", SIZES)
+        .with_mask([1, 8, 19, 23])
+        .with_bias([2, 8, 1, 23]);
     let options = Case::of(&options).inputs;
     (maps.first.inputs.mask, maps.first.inputs.bias) = (options.mask, options.bias);
     maps.assert_within_bounds(DType::F32, None);
@@ -218,18 +222,33 @@ fn both_maps_share_mask_and_bias_of_every_head() {
 
 #[test]
 fn a_mask_as_code_hides_keys_from_both_maps() {
-    let mut maps = Maps::new(
-        "window",
-        [1, 4, 2, 41, 41, 16, 32],
-        2,
-        &[0.6, 0.3, 0.9, -0.4],
-    );
-    let hidden = (0..41 * 41)
-        .map(|n| (n / 41, n % 41))
-        .map(|(i, j)| j > i || j + 9 < i);
+    let mut maps = Maps::new("window", [1, 8, 4, 41, 41, 16, 32], 4, &LAMBDA);
+    let positions = (0..41 * 41).map(|n| (n / 41, n % 41));
+    let hidden = positions.map(|(i, j)| j > i || j + 9 < i);
     maps.first.inputs.mask = Some(Mask4::new([1, 1, 41, 41], hidden.collect()));
     let code = |options: AttentionOptions| options.with_mask_mod(variants::sliding_window(9, 0, 0));
     maps.assert_within_bounds(DType::F32, Some(code));
+}
+
+#[test]
+fn one_factor_for_all_heads_receives_the_sum_of_their_gradients() {
+    // Even attention to four keys with small whole numbers: every step is exact.
+    let mut maps = Maps::new("exact", [2, 4, 2, 3, 4, 8, 16], 2, &[0.5]);
+    for tensor in [&mut maps.first.inputs.query, &mut maps.second.inputs.query] {
+        tensor.data.fill(0.0);
+    }
+    for tensor in [&mut maps.first.inputs.value, &mut maps.first.grad_out] {
+        tensor
+            .data
+            .iter_mut()
+            .for_each(|value| *value = value.round());
+    }
+    let expected = maps.expected();
+    for kind in devices() {
+        let device = kind.open().expect("the device was found");
+        let ours = maps.rounded_to(DType::F32).fused(DType::F32, &device, None);
+        assert_eq!(ours[6], expected[6], "{kind}");
+    }
 }
 
 #[test]

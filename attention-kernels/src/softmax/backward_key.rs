@@ -194,7 +194,8 @@ pub(crate) fn attention_backward_key<
                     accumulate::<E, N, RV, WV>(
                         &mut value_grads,
                         &factors,
-                        false,
+                        // The more heads share a value, the longer its chain of sums: shorter ones.
+                        comptime!(key_heads > 1),
                         &weights,
                         grad_out,
                         &grads,
