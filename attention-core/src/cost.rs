@@ -14,6 +14,7 @@ const LSE_BYTES: u64 = 4;
 ///     batch: 1,
 ///     heads: 8,
 ///     kv_heads: 8,
+///     value_heads: 8,
 ///     seq_q: 1024,
 ///     seq_kv: 1024,
 ///     head_dim: 64,
@@ -49,7 +50,7 @@ impl Cost {
 ///
 /// Two products, `q k^T` and `p v`: `2 pairs (head_dim + value_dim)` operations for each head,
 /// with the [visible pairs](AttentionProblem::visible_pairs). Query, key and value are read, output
-/// and log-sum-exp are written, key and value with their own number of heads.
+/// and log-sum-exp are written, key and value with their own numbers of heads.
 pub fn forward_cost(problem: &AttentionProblem, spec: &AttentionSpec, dtype: DType) -> Cost {
     Cost {
         flops: flops(problem, spec, 1, 1),
@@ -114,6 +115,7 @@ mod tests {
         batch: 2,
         heads: 6,
         kv_heads: 3,
+        value_heads: 3,
         seq_q: 5,
         seq_kv: 7,
         head_dim: 4,

@@ -14,7 +14,7 @@ pub struct AttentionShapes {
     pub query: [usize; 4],
     /// `[batch, kv_heads, seq_kv, head_dim]`
     pub key: [usize; 4],
-    /// `[batch, kv_heads, seq_kv, value_dim]`
+    /// `[batch, value_heads, seq_kv, value_dim]`
     pub value: [usize; 4],
     /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`
     pub mask: Option<[usize; 4]>,
@@ -29,8 +29,11 @@ pub struct AttentionProblem {
     pub batch: usize,
     /// Query heads.
     pub heads: usize,
-    /// Key and value heads: a divisor of `heads`. Head `h` reads key head `h / (heads / kv_heads)`.
+    /// Key heads: a divisor of `heads`. Head `h` reads key head `h / (heads / kv_heads)`.
     pub kv_heads: usize,
+    /// Value heads: a divisor of `kv_heads`, mostly `kv_heads`. Key head `h` reads value head
+    /// `h / (kv_heads / value_heads)`.
+    pub value_heads: usize,
     /// Queries per sequence.
     pub seq_q: usize,
     /// Keys per sequence.
@@ -61,7 +64,7 @@ impl AttentionShapes {
     pub fn validate(&self) -> Result<AttentionProblem, AttentionError> {
         let [batch, heads, seq_q, head_dim] = self.query;
         let [_, kv_heads, seq_kv, _] = self.key;
-        let value_dim = self.value[3];
+        let [_, value_heads, _, value_dim] = self.value;
 
         let refuse = |argument, given: &[usize], accepted: String| {
             Err(AttentionError::Shape {
@@ -101,14 +104,21 @@ impl AttentionShapes {
                 format!("a number of heads that divides the query's {heads}"),
             );
         }
-        if self.value[..3] != [batch, kv_heads, seq_kv] {
+        if self.value[0] != batch || self.value[2] != seq_kv {
             return refuse(
                 "value",
                 &self.value,
                 format!(
-                    "[{batch}, {kv_heads}, {seq_kv}, value_dim] for the key's shape {:?}",
+                    "[{batch}, value_heads, {seq_kv}, value_dim] for the key's shape {:?}",
                     self.key
                 ),
+            );
+        }
+        if value_heads == 0 || !kv_heads.is_multiple_of(value_heads) {
+            return refuse(
+                "value",
+                &self.value,
+                format!("a number of heads that divides the key's {kv_heads}"),
             );
         }
         if value_dim == 0 || value_dim > MAX_HEAD_DIM {
@@ -140,6 +150,7 @@ impl AttentionShapes {
             batch,
             heads,
             kv_heads,
+            value_heads,
             seq_q,
             seq_kv,
             head_dim,
@@ -157,6 +168,14 @@ impl AttentionProblem {
         self.heads / self.kv_heads
     }
 
+    /// Key heads per value head.
+    ///
+    /// # Panics
+    /// When `value_heads` is 0, which [`AttentionShapes::validate`] refuses.
+    pub fn value_group_size(&self) -> usize {
+        self.kv_heads / self.value_heads
+    }
+
     /// `[batch, heads, seq_q, head_dim]`
     pub fn query_shape(&self) -> [usize; 4] {
         [self.batch, self.heads, self.seq_q, self.head_dim]
@@ -167,9 +186,9 @@ impl AttentionProblem {
         [self.batch, self.kv_heads, self.seq_kv, self.head_dim]
     }
 
-    /// `[batch, kv_heads, seq_kv, value_dim]`
+    /// `[batch, value_heads, seq_kv, value_dim]`
     pub fn value_shape(&self) -> [usize; 4] {
-        [self.batch, self.kv_heads, self.seq_kv, self.value_dim]
+        [self.batch, self.value_heads, self.seq_kv, self.value_dim]
     }
 
     /// `[batch, heads, seq_q, seq_kv]`, the scores that masks and biases broadcast to.
@@ -245,6 +264,7 @@ mod tests {
             batch: 1,
             heads: 1,
             kv_heads: 1,
+            value_heads: 1,
             seq_q,
             seq_kv,
             head_dim: 1,

@@ -76,6 +76,7 @@ fn a_problem_survives_being_written_and_read() {
         batch: 1,
         heads: 8,
         kv_heads: 2,
+        value_heads: 2,
         seq_q: 3,
         seq_kv: 4,
         head_dim: 5,

@@ -95,20 +95,24 @@ fn problems() -> impl Strategy<Value = AttentionProblem> {
         1..3usize,
         1..3usize,
         1..3usize,
+        1..3usize,
         0..5usize,
         0..5usize,
         1..4usize,
         1..4usize,
     )
         .prop_map(
-            |(batch, kv_heads, group, seq_q, seq_kv, head_dim, value_dim)| AttentionProblem {
-                batch,
-                heads: kv_heads * group,
-                kv_heads,
-                seq_q,
-                seq_kv,
-                head_dim,
-                value_dim,
+            |(batch, value_heads, sharing, group, seq_q, seq_kv, head_dim, value_dim)| {
+                AttentionProblem {
+                    batch,
+                    heads: value_heads * sharing * group,
+                    kv_heads: value_heads * sharing,
+                    value_heads,
+                    seq_q,
+                    seq_kv,
+                    head_dim,
+                    value_dim,
+                }
             },
         )
 }
@@ -159,10 +163,13 @@ fn gradients_are_the_finite_differences_for_every_setting_of_the_options_togethe
         for scale in [None, Some(0.7)] {
             for softcap in [None, Some(1.5)] {
                 for (mask, bias) in [(None, None), (Some([2, 1, 1, 4]), Some(full))] {
-                    for (kv_heads, with_grad_lse) in [(4, false), (2, true), (1, true)] {
+                    for (kv_heads, value_heads, with_grad_lse) in
+                        [(4, 4, false), (4, 2, true), (2, 1, true), (1, 1, true)]
+                    {
                         let mut case = Case::plain();
                         case.problem.heads = 4;
                         case.problem.kv_heads = kv_heads;
+                        case.problem.value_heads = value_heads;
                         case.spec = AttentionSpec {
                             causal,
                             scale,

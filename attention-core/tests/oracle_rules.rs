@@ -40,7 +40,8 @@ fn seen(seq_q: usize, seq_kv: usize, causal: CausalAlignment) -> Vec<bool> {
         case.problem.batch,
         case.problem.heads,
         case.problem.kv_heads,
-    ) = (1, 1, 1);
+        case.problem.value_heads,
+    ) = (1, 1, 1, 1);
     (case.problem.seq_q, case.problem.seq_kv) = (seq_q, seq_kv);
     case.spec = NONE.with_causal(causal);
     let probabilities = oracle::probabilities(&case.inputs(), &case.spec).unwrap();
@@ -132,12 +133,21 @@ fn bottom_right_lets_the_last_query_see_every_key() {
 
 #[test]
 fn grouped_heads_equal_key_and_value_heads_that_were_repeated() {
+    for (kv_heads, value_heads) in [(2, 2), (2, 1), (6, 3)] {
+        grouped_heads_equal_repeated_ones(kv_heads, value_heads);
+    }
+}
+
+fn grouped_heads_equal_repeated_ones(kv_heads: usize, value_heads: usize) {
+    const HEADS: usize = 6;
     let mut case = Case::plain();
-    (case.problem.heads, case.problem.kv_heads) = (6, 2);
+    case.problem.heads = HEADS;
+    case.problem.kv_heads = kv_heads;
+    case.problem.value_heads = value_heads;
     let grouped = case.inputs();
     let repeated = Inputs {
-        key: repeat_heads(&grouped.key, 3),
-        value: repeat_heads(&grouped.value, 3),
+        key: repeat_heads(&grouped.key, HEADS / kv_heads),
+        value: repeat_heads(&grouped.value, HEADS / value_heads),
         ..grouped.clone()
     };
     assert_eq!(
@@ -151,7 +161,8 @@ fn grouped_heads_equal_key_and_value_heads_that_were_repeated() {
     assert_eq!(grouped.query, repeated.query);
     for (grouped, repeated) in [(grouped.key, repeated.key), (grouped.value, repeated.value)] {
         let head_len = grouped.shape[2] * grouped.shape[3];
-        let summed = repeated.data.chunks(3 * head_len).flat_map(|group| {
+        let times = repeated.shape[1] / grouped.shape[1];
+        let summed = repeated.data.chunks(times * head_len).flat_map(|group| {
             (0..head_len).map(|n| group.iter().skip(n).step_by(head_len).sum::<f64>())
         });
         assert_close(&grouped.data, &summed.collect::<Vec<_>>());

@@ -92,9 +92,17 @@ fn key_heads_that_do_not_divide_the_query_heads_are_refused() {
 }
 
 #[test]
-fn a_value_of_another_batch_head_count_or_length_than_the_key_is_refused() {
-    for value in [[1, 4, 77, 32], [2, 8, 77, 32], [2, 4, 78, 32]] {
-        let accepted = "[2, 4, 77, value_dim] for the key's shape [2, 4, 77, 64]";
+fn a_value_of_another_batch_or_length_than_the_key_is_refused() {
+    for value in [[1, 4, 77, 32], [2, 4, 78, 32]] {
+        let accepted = "[2, value_heads, 77, value_dim] for the key's shape [2, 4, 77, 64]";
+        assert_shape_refused(AttentionShapes { value, ..GOOD }, "value", value, accepted);
+    }
+}
+
+#[test]
+fn value_heads_that_do_not_divide_the_key_heads_are_refused() {
+    for value in [[2, 0, 77, 32], [2, 3, 77, 32], [2, 8, 77, 32]] {
+        let accepted = "a number of heads that divides the key's 4";
         assert_shape_refused(AttentionShapes { value, ..GOOD }, "value", value, accepted);
     }
 }

@@ -33,6 +33,12 @@ impl Entry {
         }
     }
 
+    /// With this many heads of values: a divisor of the key heads.
+    pub fn with_value_heads(mut self, value_heads: usize) -> Self {
+        self.shapes.value[1] = value_heads;
+        self
+    }
+
     /// With these scalar options.
     pub fn with_spec(mut self, spec: AttentionSpec) -> Self {
         self.spec = spec;
@@ -66,6 +72,16 @@ pub fn softmax() -> Vec<Entry> {
         Entry::new("softmax/self", [1, 2, 2, 67, 67, 64, 64]),
         new("grouped-heads"),
         Entry::new("softmax/one-kv-head", [1, 6, 1, 19, 19, 32, 32]),
+        Entry::new("softmax/value-heads", [2, 4, 4, 37, 53, 40, 64]).with_value_heads(2),
+        Entry::new("softmax/one-value-head", [1, 4, 4, 21, 35, 32, 16]).with_value_heads(1),
+        Entry::new(
+            "softmax/value-heads-grouped-heads-everything",
+            [2, 8, 4, 37, 53, 32, 64],
+        )
+        .with_value_heads(2)
+        .with_spec(everything)
+        .with_mask([2, 1, 37, 53])
+        .with_bias([1, 8, 37, 53]),
         new("causal-bottom-right").with_spec(spec().with_causal(BottomRight)),
         new("causal-top-left").with_spec(spec().with_causal(TopLeft)),
         new("scale").with_spec(spec().with_scale(0.31)),

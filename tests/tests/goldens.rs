@@ -93,6 +93,26 @@ fn sparse_transformer_as_code_agrees_with_the_golden() {
 }
 
 #[test]
+fn learned_sinks_agree_with_the_golden() {
+    passes("mechanisms/attention_sinks", 3 * 6);
+}
+
+#[test]
+fn split_keys_and_a_zigzag_ring_merge_to_the_golden() {
+    // Whole: 2 outputs. Split in 4, 3 and 4: each part's two and the merged two. A ring of 2, 3 and 4
+    // ranks: the two of each rank and the log-sum-exp of each pair. All with three gradients.
+    let whole = 3 * 2;
+    let split = 2 * (4 + 3 + 4) + 3 * 2;
+    let ring = (2 * 2 + 2 * 2) + (2 * 3 + 3 * 3) + (2 * 4 + 4 * 4);
+    passes("mechanisms/split_kv_ring", whole + split + ring + 9 * 3);
+}
+
+#[test]
+fn differential_attention_agrees_with_the_golden() {
+    passes("mechanisms/differential_attention", 4 * 8);
+}
+
+#[test]
 fn vit_computes_what_transformers_computes() {
     model_passes("models/vit", 3);
 }

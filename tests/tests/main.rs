@@ -4,6 +4,8 @@ mod bad_input;
 mod block_map;
 mod cli;
 mod combine;
+mod differential;
+mod differential_module;
 mod dropout;
 mod examples;
 mod goldens;

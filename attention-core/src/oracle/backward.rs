@@ -13,7 +13,7 @@ pub struct Gradients {
     pub query: Tensor4,
     /// `[batch, kv_heads, seq_kv, head_dim]`
     pub key: Tensor4,
-    /// `[batch, kv_heads, seq_kv, value_dim]`
+    /// `[batch, value_heads, seq_kv, value_dim]`
     pub value: Tensor4,
     /// The bias' own shape, summed over the dimensions in which it is broadcast; `None` without a
     /// bias.
@@ -79,11 +79,11 @@ pub fn backward_modified(
     };
     for (n, of_head) in heads.iter().enumerate() {
         let (batch, head) = (n / rows.problem.heads, n % rows.problem.heads);
-        let kv_head = rows.kv_head(head);
+        let (kv_head, value_head) = (rows.kv_head(head), rows.value_head(head));
         add_scaled(total.query.head_mut(batch, head), 1.0, &of_head.query.data);
         add_scaled(total.key.head_mut(batch, kv_head), 1.0, &of_head.key.data);
         add_scaled(
-            total.value.head_mut(batch, kv_head),
+            total.value.head_mut(batch, value_head),
             1.0,
             &of_head.value.data,
         );
@@ -103,7 +103,7 @@ fn head_backward(rows: &Rows, upstream: &Upstream, batch: usize, head: usize) ->
     let Rows {
         inputs, problem, ..
     } = rows;
-    let kv_head = rows.kv_head(head);
+    let (kv_head, value_head) = (rows.kv_head(head), rows.value_head(head));
     let mut gradients = Gradients {
         query: Tensor4::zeros([1, 1, problem.seq_q, problem.head_dim]),
         key: Tensor4::zeros([1, 1, problem.seq_kv, problem.head_dim]),
@@ -121,7 +121,9 @@ fn head_backward(rows: &Rows, upstream: &Upstream, batch: usize, head: usize) ->
 
         let grad_probabilities: Vec<f64> = keys
             .iter()
-            .map(|key| key.factor * dot(grad_out, inputs.value.row(batch, kv_head, key.position)))
+            .map(|key| {
+                key.factor * dot(grad_out, inputs.value.row(batch, value_head, key.position))
+            })
             .collect();
         let mean: f64 = keys
             .iter()

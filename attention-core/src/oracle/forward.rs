@@ -54,7 +54,7 @@ fn head_forward(rows: &Rows, batch: usize, head: usize) -> (Vec<f64>, Vec<f64>) 
         let row = rows.row(batch, head, i);
         let mut out_row = vec![0.0; rows.problem.value_dim];
         for key in &row.keys {
-            let value_row = value.row(batch, rows.kv_head(head), key.position);
+            let value_row = value.row(batch, rows.value_head(head), key.position);
             add_scaled(&mut out_row, key.probability * key.factor, value_row);
         }
         out.extend(out_row);

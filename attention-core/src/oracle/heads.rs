@@ -57,6 +57,7 @@ mod tests {
                 batch: 3,
                 heads: 5,
                 kv_heads: 1,
+                value_heads: 1,
                 seq_q: seq,
                 seq_kv: seq,
                 head_dim: 1,

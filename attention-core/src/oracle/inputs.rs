@@ -10,7 +10,7 @@ pub struct Inputs {
     pub query: Tensor4,
     /// `[batch, kv_heads, seq_kv, head_dim]`
     pub key: Tensor4,
-    /// `[batch, kv_heads, seq_kv, value_dim]`
+    /// `[batch, value_heads, seq_kv, value_dim]`
     pub value: Tensor4,
     /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`; `true` hides the key from the query.
     pub mask: Option<Mask4>,

@@ -1,13 +1,14 @@
 //! Exact attention and its gradients in plain `f64`: what the kernels are measured against.
 //!
-//! For every batch element, query head, query `i` and key `j`, with `h' = h / (heads / kv_heads)`:
+//! For every batch element, query head, query `i` and key `j`, with `h' = h / (heads / kv_heads)` and
+//! `h" = h' / (kv_heads / value_heads)`:
 //!
 //! ```text
 //! x[i,j] = scale * sum_d q[h,i,d] k[h',j,d]
 //! s[i,j] = softcap * tanh(x[i,j] / softcap) + bias[i,j]     (x[i,j] + bias[i,j] without softcap)
 //! lse[i] = ln sum_j exp(s[i,j])                             over the keys that i may see
 //! p[i,j] = exp(s[i,j] - lse[i])                             0 for every other key
-//! o[i]   = sum_j p[i,j] f[i,j] v[h',j]                      f = 1 without factors of probabilities
+//! o[i]   = sum_j p[i,j] f[i,j] v[h",j]                      f = 1 without factors of probabilities
 //! ```
 //!
 //! A key is out of sight when the mask is `true` there, when the causal diagonal hides it, or when
@@ -17,13 +18,13 @@
 //! Backward, for the upstream gradients `do` of the output and `dlse` of the log-sum-exp:
 //!
 //! ```text
-//! dp[i,j]   = f[i,j] sum_d do[i,d] v[h',j,d]
+//! dp[i,j]   = f[i,j] sum_d do[i,d] v[h",j,d]
 //! D[i]      = sum_j p[i,j] dp[i,j]
 //! ds[i,j]   = p[i,j] (dp[i,j] - D[i] + dlse[i])
 //! dx[i,j]   = ds[i,j] (1 - tanh(x[i,j] / softcap)^2)        (ds[i,j] without softcap)
 //! dq[i]     = scale * sum_j dx[i,j] k[h',j]
 //! dk[h',j] += scale * sum_i dx[i,j] q[h,i]                  summed over the group's query heads
-//! dv[h',j] += sum_i p[i,j] f[i,j] do[i]                     likewise
+//! dv[h",j] += sum_i p[i,j] f[i,j] do[i]                     over all query heads that read it
 //! dbias    += ds                                            summed where the bias is broadcast
 //! ```
 //!
@@ -31,7 +32,7 @@
 //! |---|---|
 //! | query | `[batch, heads, seq_q, head_dim]` |
 //! | key | `[batch, kv_heads, seq_kv, head_dim]` |
-//! | value | `[batch, kv_heads, seq_kv, value_dim]` |
+//! | value | `[batch, value_heads, seq_kv, value_dim]` |
 //! | mask, bias | `[batch \| 1, heads \| 1, seq_q \| 1, seq_kv \| 1]` |
 //! | out | `[batch, heads, seq_q, value_dim]` |
 //! | lse | `[batch, heads, seq_q]` |
@@ -59,6 +60,7 @@
 
 mod array;
 mod backward;
+pub mod differential;
 mod forward;
 mod heads;
 mod inputs;

@@ -50,9 +50,14 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// The key and value head that a query head reads.
+    /// The key head that a query head reads.
     pub(super) fn kv_head(&self, head: usize) -> usize {
         head / self.problem.group_size()
+    }
+
+    /// The value head that a query head reads.
+    pub(super) fn value_head(&self, head: usize) -> usize {
+        self.kv_head(head) / self.problem.value_group_size()
     }
 
     /// The row of query `i`.

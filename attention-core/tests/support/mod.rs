@@ -21,6 +21,7 @@ impl Case {
                 batch: 2,
                 heads: 2,
                 kv_heads: 2,
+                value_heads: 2,
                 seq_q: 3,
                 seq_kv: 4,
                 head_dim: 3,

@@ -49,6 +49,8 @@ pub(crate) struct Blueprint {
     pub exponential: Exponential,
     /// Query heads per key head.
     pub group: usize,
+    /// Key heads per value head.
+    pub value_group: usize,
     /// The last dimension of every tensor is contiguous.
     pub packed: bool,
     pub causal: bool,

@@ -1,5 +1,6 @@
 //! The key walk of the backward: each lane owns a key and gathers its gradients from the queries
-//! of every head that reads it.
+//! of every head that reads it. A walk that computes `dV` owns a value, and meets the key heads that
+//! go with it one after the other.
 //!
 //! ```text
 //! dV = P^T dO,    dK = scale * (dS * softcap')^T Q
@@ -11,7 +12,7 @@ use super::{
     args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
     delta::{DELTA, FACTOR, LSE, STATS},
     key_walk::KeyWalk,
-    rows::{own_rows, remaining, tile_count, tile_index},
+    rows::{OwnedRows, own_rows, remaining, tile_count, tile_index, value_head},
     score::weight,
 };
 use crate::{
@@ -38,7 +39,7 @@ pub(crate) fn attention_backward_key<
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<E>>,
     blocks: ComptimeOption<BlockList>,
-    grad_key: ComptimeOption<Box<[Vector<E, W>]>>,
+    mut grad_key: ComptimeOption<Box<[Vector<E, W>]>>,
     grad_value: ComptimeOption<Box<[Vector<E, WV>]>>,
     layouts: Layouts,
     sizes: Sizes,
@@ -50,7 +51,6 @@ pub(crate) fn attention_backward_key<
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let layouts = layouts.packed(blueprint);
-    let kv_heads = sizes.heads / blueprint.group;
     let tile = tile_index(blueprint);
     if tile < tile_count::<N>(sizes.seq_kv, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_kv, blueprint);
@@ -60,10 +60,29 @@ pub(crate) fn attention_backward_key<
         let head_width = W::value();
         let value_width = WV::value();
 
-        let keys =
-            own.load::<E, N, R, W>(key, &layouts.key, sizes.seq_kv, blueprint.head_dim, config);
+        let key_heads = comptime!(if wanted.value {
+            blueprint.value_group
+        } else {
+            1
+        });
+        let members = comptime!(blueprint.group * key_heads);
+
+        let mut keys = own.load_of::<E, N, R, W>(
+            own.head * key_heads,
+            key,
+            &layouts.key,
+            sizes.seq_kv,
+            blueprint.head_dim,
+            config,
+        );
         let values: ComptimeOption<Array<Vector<f32, RV>>> = value.map(|value| {
-            own.load::<E, N, RV, WV>(
+            let value_head = if comptime!(wanted.value) {
+                own.head
+            } else {
+                value_head(own.head, blueprint)
+            };
+            own.load_of::<E, N, RV, WV>(
+                value_head,
                 &value,
                 &layouts.value,
                 sizes.seq_kv,
@@ -87,8 +106,42 @@ pub(crate) fn attention_backward_key<
         let mut weights = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
-        for member in 0..blueprint.group {
-            let head = own.head * blueprint.group + member;
+        for member in 0..members {
+            let head = own.head * members + member;
+            if comptime!(key_heads > 1) {
+                let in_group = member % blueprint.group;
+                if member > 0 && in_group == 0 {
+                    let key_head = own.head * key_heads + member / blueprint.group;
+                    #[comptime]
+                    match &mut grad_key {
+                        ComptimeOption::Some(target) => store_keys::<E, N, R, W>(
+                            &key_grads,
+                            target,
+                            &own,
+                            key_head - 1,
+                            &sizes,
+                            blueprint,
+                        ),
+                        ComptimeOption::None => {}
+                    }
+                    let next = own.load_of::<E, N, R, W>(
+                        key_head,
+                        key,
+                        &layouts.key,
+                        sizes.seq_kv,
+                        blueprint.head_dim,
+                        config,
+                    );
+                    #[unroll(config.unroll)]
+                    for slot in 0..comptime!(blueprint.head_dim / head_width * groups) {
+                        keys[slot] = next[slot];
+                    }
+                    #[unroll(config.unroll)]
+                    for slot in 0..key_sums {
+                        key_grads[slot] = Vector::new(0.0f32);
+                    }
+                }
+            }
             let last = sizes.seq_q - 1;
             let queries = Stream::of(&layouts.query, own.batch, head, last);
             let grads = Stream::of(&layouts.grad_out, own.batch, head, last);
@@ -145,7 +198,8 @@ pub(crate) fn attention_backward_key<
                     accumulate::<E, N, RV, WV>(
                         &mut value_grads,
                         &factors,
-                        false,
+                        // The more heads share a value, the longer its chain of sums: shorter ones.
+                        comptime!(key_heads > 1),
                         &weights,
                         grad_out,
                         &grads,
@@ -172,7 +226,8 @@ pub(crate) fn attention_backward_key<
             }
         }
 
-        let first = (own.batch * kv_heads + own.head) * sizes.seq_kv;
+        let value_heads = sizes.heads / members;
+        let first = (own.batch * value_heads + own.head) * sizes.seq_kv;
         #[comptime]
         match grad_value {
             ComptimeOption::Some(mut target) => store_rows::<E, N, RV, WV>(
@@ -189,26 +244,47 @@ pub(crate) fn attention_backward_key<
         }
         #[comptime]
         match grad_key {
-            ComptimeOption::Some(mut target) => {
-                let mut scales = Array::<Vector<f32, N>>::new(groups);
-                #[unroll]
-                for g in 0..groups {
-                    scales[g] = Vector::new(sizes.scale);
-                }
-                store_rows::<E, N, R, W>(
-                    &key_grads,
-                    &scales,
-                    &mut target,
-                    &own.rows,
-                    first,
-                    sizes.seq_kv,
-                    blueprint.head_dim,
-                    config,
-                );
-            }
+            ComptimeOption::Some(mut target) => store_keys::<E, N, R, W>(
+                &key_grads,
+                &mut target,
+                &own,
+                own.head * key_heads + comptime!(key_heads - 1),
+                &sizes,
+                blueprint,
+            ),
             ComptimeOption::None => {}
         }
     }
+}
+
+/// Writes the keys' gradients of one head.
+#[cube]
+fn store_keys<E: Float, N: Size, R: Size, W: Size>(
+    key_grads: &Array<Vector<f32, R>>,
+    target: &mut [Vector<E, W>],
+    own: &OwnedRows,
+    key_head: usize,
+    sizes: &Sizes,
+    #[comptime] blueprint: Blueprint,
+) {
+    let tile = comptime!(blueprint.tile);
+    let groups = comptime!(tile.groups);
+    let mut scales = Array::<Vector<f32, N>>::new(groups);
+    #[unroll]
+    for g in 0..groups {
+        scales[g] = Vector::new(sizes.scale);
+    }
+    let kv_heads = sizes.heads / blueprint.group;
+    store_rows::<E, N, R, W>(
+        key_grads,
+        &scales,
+        target,
+        &own.rows,
+        (own.batch * kv_heads + key_head) * sizes.seq_kv,
+        sizes.seq_kv,
+        blueprint.head_dim,
+        tile,
+    );
 }
 
 /// The tokens are queries: each has a `delta` of its own.

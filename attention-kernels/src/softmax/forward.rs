@@ -6,7 +6,7 @@ use super::{
     args::{Blueprint, Layout, ScoreTable, Sizes},
     exponential::exp_difference,
     query_walk::QueryWalk,
-    rows::{OwnedRows, key_head, own_rows, remaining, tile_count, tile_index},
+    rows::{OwnedRows, key_head, own_rows, remaining, tile_count, tile_index, value_head},
     score::{HIDDEN, weight},
 };
 use crate::{
@@ -65,7 +65,12 @@ pub(crate) fn attention_forward<
         let kv_head = key_head(own.head, blueprint);
         let last = sizes.seq_kv - 1;
         let keys = Stream::of(&key_layout, own.batch, kv_head, last);
-        let values = Stream::of(&value_layout, own.batch, kv_head, last);
+        let values = Stream::of(
+            &value_layout,
+            own.batch,
+            value_head(kv_head, blueprint),
+            last,
+        );
 
         let mut sums = filled::<RV>(
             0.0f32,

@@ -35,10 +35,11 @@ pub fn backward(
     let elem = inputs.forward.query.elem;
     let rows = problem.batch * problem.heads * problem.seq_q;
     let keys = problem.batch * problem.kv_heads * problem.seq_kv;
+    let values = problem.batch * problem.value_heads * problem.seq_kv;
     let gradients = Gradients {
         query: bind::empty(client, rows * problem.head_dim, elem),
         key: bind::empty(client, keys * problem.head_dim, elem),
-        value: bind::empty(client, keys * problem.value_dim, elem),
+        value: bind::empty(client, values * problem.value_dim, elem),
         bias: None,
         tables: None,
     };
@@ -173,6 +174,7 @@ fn launch_key_walk(
         batch,
         heads,
         kv_heads,
+        value_heads,
         seq_q,
         seq_kv,
         head_dim,
@@ -182,11 +184,13 @@ fn launch_key_walk(
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [query, grad_out] = setup.readable([&forward.query, &inputs.grad_out], &forward.key);
     let keys = batch * kv_heads * seq_kv;
+    let values = batch * value_heads * seq_kv;
+    let owned_heads = if wanted.value { value_heads } else { kv_heads };
     // SAFETY: as in `launch_forward`.
     unsafe {
         attention_backward_key::launch_unchecked(
             setup.client,
-            cubes(plan, batch, kv_heads, seq_kv),
+            cubes(plan, batch, owned_heads, seq_kv),
             CubeDim::new_1d(plan.units),
             setup.address,
             plan.lanes,
@@ -216,7 +220,7 @@ fn launch_key_walk(
                 .then(|| {
                     BufferArg::from_raw_parts(
                         gradients.value.clone(),
-                        keys * value_dim / widths.value,
+                        values * value_dim / widths.value,
                     )
                 })
                 .into(),

@@ -6,8 +6,10 @@
 //! ```
 //!
 //! Query `[batch, heads, seq_q, head_dim]`, key `[batch, kv_heads, seq_kv, head_dim]`, value
-//! `[batch, kv_heads, seq_kv, value_dim]`, output `[batch, heads, seq_q, value_dim]`, LSE
-//! `[batch, heads, seq_q]` in f32. Mask and bias broadcast to `[batch, heads, seq_q, seq_kv]`.
+//! `[batch, value_heads, seq_kv, value_dim]`, output `[batch, heads, seq_q, value_dim]`, LSE
+//! `[batch, heads, seq_q]` in f32. Mask and bias broadcast to `[batch, heads, seq_q, seq_kv]`. Query
+//! head `h` reads key head `h / (heads / kv_heads)`, and key head `h` goes with value head
+//! `h / (kv_heads / value_heads)`.
 //!
 //! Scores never reach global memory: the forward keeps `O` and `LSE`, the backward recomputes
 //! `P = exp(S - LSE)` in two walks, one over the queries and one over the keys, each of which owns

@@ -6,7 +6,7 @@ use super::{
     args::{Blueprint, Layouts, Sizes},
     delta::{DELTA, LSE, lane_stats},
     query_walk::QueryWalk,
-    rows::{OwnedRows, key_head},
+    rows::{OwnedRows, key_head, value_head},
 };
 use crate::tile::{Stream, block_products};
 
@@ -53,7 +53,12 @@ impl<N: Size, R: Size, RV: Size> QueryRows<N, R, RV> {
             lse: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, LSE, tile.groups),
             delta: lane_stats::<N>(stats, &own.rows, first, sizes.seq_q, DELTA, tile.groups),
             keys: Stream::of(&layouts.key, own.batch, kv_head, last),
-            values: Stream::of(&layouts.value, own.batch, kv_head, last),
+            values: Stream::of(
+                &layouts.value,
+                own.batch,
+                value_head(kv_head, blueprint),
+                last,
+            ),
             first,
         }
     }

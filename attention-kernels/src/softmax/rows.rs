@@ -30,8 +30,21 @@ impl OwnedRows {
         #[comptime] dim: usize,
         #[comptime] tile: RowTile,
     ) -> Array<Vector<f32, R>> {
+        self.load_of::<E, N, R, W>(self.head, source, layout, length, dim, tile)
+    }
+
+    /// The same rows of another head.
+    pub fn load_of<E: Float, N: Size, R: Size, W: Size>(
+        &self,
+        head: usize,
+        source: &[Vector<E, W>],
+        layout: &Layout,
+        length: usize,
+        #[comptime] dim: usize,
+        #[comptime] tile: RowTile,
+    ) -> Array<Vector<f32, R>> {
         load_rows::<E, N, R, W>(
-            source, layout, self.batch, self.head, &self.rows, length, dim, tile,
+            source, layout, self.batch, head, &self.rows, length, dim, tile,
         )
     }
 }
@@ -111,6 +124,16 @@ pub(crate) fn key_head(head: usize, #[comptime] blueprint: Blueprint) -> usize {
         head
     } else {
         head / blueprint.group
+    }
+}
+
+/// The value head that goes with a key head.
+#[cube]
+pub(crate) fn value_head(key_head: usize, #[comptime] blueprint: Blueprint) -> usize {
+    if comptime!(blueprint.value_group == 1) {
+        key_head
+    } else {
+        key_head / blueprint.value_group
     }
 }
 

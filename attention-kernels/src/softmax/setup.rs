@@ -159,6 +159,7 @@ impl<'a> Setup<'a> {
             units: plan.units as usize,
             exponential: plan.exponential,
             group: self.problem.group_size(),
+            value_group: self.problem.value_group_size(),
             packed: [&inputs.query, &inputs.key, &inputs.value]
                 .iter()
                 .chain(like_value)

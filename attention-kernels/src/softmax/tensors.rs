@@ -16,7 +16,7 @@ pub struct Inputs {
     pub query: TensorRef,
     /// `[batch, kv_heads, seq_kv, head_dim]`
     pub key: TensorRef,
-    /// `[batch, kv_heads, seq_kv, value_dim]`
+    /// `[batch, value_heads, seq_kv, value_dim]`
     pub value: TensorRef,
     /// `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]` of `u8` or `u32`: not 0 means hidden.
     pub mask: Option<TensorRef>,
@@ -66,7 +66,7 @@ pub struct Gradients {
     pub query: Handle,
     /// `[batch, kv_heads, seq_kv, head_dim]`
     pub key: Handle,
-    /// `[batch, kv_heads, seq_kv, value_dim]`
+    /// `[batch, value_heads, seq_kv, value_dim]`
     pub value: Handle,
     /// In the bias' own shape, where it was asked for.
     pub bias: Option<Handle>,

@@ -57,6 +57,22 @@ pub(super) fn check(
     Ok(problem)
 }
 
+/// Refuses an `argument` whose shape is not `accepted`.
+pub(crate) fn check_shape(
+    argument: &'static str,
+    given: &[usize],
+    accepted: &[usize],
+) -> Result<(), AttentionError> {
+    if given == accepted {
+        return Ok(());
+    }
+    Err(AttentionError::Shape {
+        argument,
+        given: given.to_vec(),
+        accepted: format!("{accepted:?}"),
+    })
+}
+
 /// Refuses an `argument` whose dtype is not `expected`.
 pub(crate) fn check_dtype(
     argument: &'static str,

@@ -3,7 +3,10 @@
 use attention_core::AttentionError;
 use burn::tensor::{DType, Tensor};
 
-use super::{accept, check::check_device};
+use super::{
+    accept,
+    check::{check_device, check_shape},
+};
 
 /// An output `[batch, heads, seq_q, value_dim]` and its log-sum-exp `[batch, heads, seq_q]`, as
 /// [`attention_with_lse`](super::attention_with_lse) gives them.
@@ -158,19 +161,4 @@ fn shares(a: Tensor<3>, b: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     let sum = (a.clone() + b.clone()).mask_fill(none.clone(), 1.0);
     let lse = (sum.clone().log() + max).mask_fill(none, f32::NEG_INFINITY);
     (a / sum.clone(), b / sum, lse)
-}
-
-fn check_shape(
-    argument: &'static str,
-    given: &[usize],
-    accepted: &[usize],
-) -> Result<(), AttentionError> {
-    if given == accepted {
-        return Ok(());
-    }
-    Err(AttentionError::Shape {
-        argument,
-        given: given.to_vec(),
-        accepted: format!("{accepted:?}"),
-    })
 }

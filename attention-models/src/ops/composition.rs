@@ -106,7 +106,7 @@ fn compose(
     let sum = weights.clone().sum_dim(3).mask_fill(no_key.clone(), 1.0);
 
     let lse = (sum.clone().log() + max).mask_fill(no_key, f32::NEG_INFINITY);
-    let out = grouped_matmul(weights / sum, value, problem);
+    let out = grouped_matmul(weights / sum, value);
     (out, lse.squeeze_dim::<3>(3).cast(DType::F32))
 }
 
@@ -119,8 +119,8 @@ fn masked_scores(
 ) -> Tensor<4> {
     let spec = options.spec;
     let device = query.device();
-    let mut scores = grouped_matmul(query, key.swap_dims(2, 3), problem)
-        .mul_scalar(spec.scale_for(problem.head_dim));
+    let mut scores =
+        grouped_matmul(query, key.swap_dims(2, 3)).mul_scalar(spec.scale_for(problem.head_dim));
     if let Some(softcap) = spec.softcap {
         scores = scores.div_scalar(softcap).tanh().mul_scalar(softcap);
     }
@@ -138,10 +138,10 @@ fn masked_scores(
 }
 
 /// `rows @ columns`, where every group of heads of `rows` shares one head of `columns`.
-fn grouped_matmul(rows: Tensor<4>, columns: Tensor<4>, problem: &AttentionProblem) -> Tensor<4> {
+fn grouped_matmul(rows: Tensor<4>, columns: Tensor<4>) -> Tensor<4> {
     let [batch, heads, seq, width] = rows.dims();
-    let columns_width = columns.dims()[3];
-    let grouped = [batch, problem.kv_heads, problem.group_size() * seq, width];
+    let [_, shared, _, columns_width] = columns.dims();
+    let grouped = [batch, shared, heads / shared * seq, width];
     rows.reshape(grouped)
         .matmul(columns)
         .reshape([batch, heads, seq, columns_width])

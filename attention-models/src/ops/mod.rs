@@ -7,8 +7,8 @@
 //!
 //! Score modifications, masks and factors of probabilities as code: [`ScoreMod`], [`MaskMod`],
 //! [`WeightMod`], [`variants`]; the blocks that a mask leaves: [`BlockMap`]; sequences packed without
-//! padding: [`attention_packed`]. Attention over
-//! disjoint keys combines by its log-sum-exp: [`merge`], [`with_sinks`].
+//! padding: [`attention_packed`]. Attention over disjoint keys combines by its log-sum-exp: [`merge`],
+//! [`with_sinks`]. The difference of two attentions: [`differential_attention`].
 //!
 //! | device | what runs |
 //! |---|---|
@@ -23,6 +23,7 @@ mod block_map;
 pub(crate) mod check;
 mod combine;
 pub mod composition;
+mod differential;
 #[cfg(feature = "cube")]
 mod modification;
 mod options;
@@ -39,6 +40,7 @@ pub use attention_kernels::{
 #[cfg(feature = "cube")]
 pub use block_map::{BlockMap, Tile};
 pub use combine::{Attended, merge, try_merge, try_with_sinks, with_sinks};
+pub use differential::{differential_attention, try_differential_attention};
 #[cfg(feature = "cube")]
 pub use modification::{MaskMod, ScoreMod, WeightMod};
 pub use options::AttentionOptions;
@@ -54,7 +56,8 @@ use burn::tensor::Tensor;
 /// - `query`: `[batch, heads, seq_q, head_dim]`
 /// - `key`: `[batch, kv_heads, seq_kv, head_dim]`; `kv_heads` divides `heads`, and query head `h`
 ///   reads key head `h / (heads / kv_heads)`
-/// - `value`: `[batch, kv_heads, seq_kv, value_dim]`
+/// - `value`: `[batch, value_heads, seq_kv, value_dim]`; `value_heads` divides `kv_heads`, and key
+///   head `h` goes with value head `h / (kv_heads / value_heads)`
 /// - `options.mask`, `options.bias`: `[batch | 1, heads | 1, seq_q | 1, seq_kv | 1]`; `true` in the
 ///   mask hides the key
 /// - tensors that `options.score_mod` and `options.mask_mod` captured: whatever their functions read
@@ -109,7 +112,7 @@ pub fn attention(
 ///
 /// # Errors
 /// - [`AttentionError::Shape`]: an empty batch, head dimensions that differ or exceed 256, heads
-///   that `kv_heads` does not divide, sequence lengths of key and value that differ, a mask or bias
+///   that `kv_heads` does not divide, key heads that `value_heads` does not divide, sequence lengths of key and value that differ, a mask or bias
 ///   that does not broadcast
 /// - [`AttentionError::DType`]: a dtype that the device does not have, or that differs from the
 ///   query's

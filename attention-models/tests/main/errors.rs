@@ -66,7 +66,7 @@ fn a_value_of_another_length_than_the_key_is_refused() {
         zeros([1, 2, 6, 8]),
         AttentionOptions::default(),
     );
-    let accepted = "[1, 2, 5, value_dim] for the key's shape [1, 2, 5, 8]";
+    let accepted = "[1, value_heads, 5, value_dim] for the key's shape [1, 2, 5, 8]";
     assert_eq!(error, shape_error("value", &[1, 2, 6, 8], accepted));
 }
 

@@ -77,6 +77,7 @@ impl Shape {
             batch: BATCH,
             heads: HEADS,
             kv_heads: HEADS,
+            value_heads: HEADS,
             seq_q: self.seq,
             seq_kv: self.seq,
             head_dim: HEAD_DIM,

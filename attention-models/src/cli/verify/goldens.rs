@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use super::{
     Report,
     case::{Case, check_all},
-    flex, mha, operations,
+    composed, flex, mha, operations,
 };
 use crate::cli::{
     model_cache,
@@ -91,6 +91,18 @@ impl Golden {
         if let Some(read) = operations::reader(model) {
             let cases = operations::cases(&self.path, read);
             return self.check_operation(cases, device, report, step);
+        }
+        if let Some(read) = composed::reader(model) {
+            return match composed::checks(&self.path, read) {
+                Ok(checks) => {
+                    for check in checks {
+                        let name = format!("{}/{}", self.name, check.name);
+                        step(&name);
+                        report.add(&name, check.run_on(device));
+                    }
+                }
+                Err(error) => report.add(&self.name, Err(error)),
+            };
         }
         match model {
             "op_flex" => self.check_operation(flex::cases(&self.path), device, report, step),

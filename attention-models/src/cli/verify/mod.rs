@@ -2,12 +2,16 @@
 
 mod bound;
 pub mod case;
+mod composed;
+mod differential;
 mod flex;
 mod goldens;
 mod mha;
 mod operations;
 mod report;
 mod run;
+mod sinks;
+mod split;
 pub mod variants;
 
 use std::{path::PathBuf, process::ExitCode};

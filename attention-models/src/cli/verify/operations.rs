@@ -34,29 +34,57 @@ pub fn reader(name: &str) -> Option<Reader> {
 
 /// The cases of a golden folder.
 pub fn cases(folder: &Path, read: Reader) -> Result<Vec<Case>> {
-    let data = Weights::open(&folder.join("io.safetensors"))?.data()?;
-    let meta = folder.join("meta.json");
-    let meta: Value = match fs::read(&meta) {
-        Ok(text) => serde_json::from_slice(&text)
-            .with_context(|| format!("`{}` is not JSON", meta.display()))?,
-        Err(_) => Value::Null,
-    };
-    let names: Vec<_> = data
+    let golden = Folder::open(folder)?;
+    let names: Vec<_> = golden
+        .data
         .keys()
         .filter_map(|name| Some(name.strip_prefix("in.")?.strip_suffix(".q")?.to_string()))
         .collect();
     ensure!(!names.is_empty(), "the golden has no input `in.*.q`");
     let cases = names.into_iter().map(|name| {
-        let tensors = Tensors {
-            data: &data,
-            case: &name,
-            meta: &meta["cases"][&name],
-        };
+        let tensors = golden.case(&name);
         let mut case = tensors.case()?;
         read(&tensors, &mut case).with_context(|| format!("case `{name}`"))?;
         Ok(case)
     });
     cases.collect()
+}
+
+/// What a golden folder holds.
+pub struct Folder {
+    data: BTreeMap<String, TensorData>,
+    meta: Value,
+}
+
+impl Folder {
+    /// Reads `io.safetensors` and, where there is one, `meta.json`.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let meta = folder.join("meta.json");
+        let meta = match fs::read(&meta) {
+            Ok(text) => serde_json::from_slice(&text)
+                .with_context(|| format!("`{}` is not JSON", meta.display()))?,
+            Err(_) => Value::Null,
+        };
+        Ok(Self {
+            data: Weights::open(&folder.join("io.safetensors"))?.data()?,
+            meta,
+        })
+    }
+
+    /// The cases that `meta.json` lists.
+    pub fn names(&self) -> Vec<String> {
+        let cases = self.meta["cases"].as_object();
+        cases.map_or_else(Vec::new, |cases| cases.keys().cloned().collect())
+    }
+
+    /// One of the cases.
+    pub fn case<'a>(&'a self, name: &'a str) -> Tensors<'a> {
+        Tensors {
+            data: &self.data,
+            case: name,
+            meta: &self.meta["cases"][name],
+        }
+    }
 }
 
 /// The tensors of one case: `in.CASE.*` and `out.CASE.*`.
@@ -74,6 +102,12 @@ impl Tensors<'_> {
     /// A number that `meta.json` has for the case.
     pub fn number(&self, name: &str) -> Result<u32> {
         let number = self.meta[name].as_u64().and_then(|n| n.try_into().ok());
+        number.with_context(|| format!("`meta.json` has no number `{name}` for the case"))
+    }
+
+    /// A number that need not be whole, of the case in `meta.json`.
+    pub fn float(&self, name: &str) -> Result<f64> {
+        let number = self.meta[name].as_f64();
         number.with_context(|| format!("`meta.json` has no number `{name}` for the case"))
     }
 
@@ -116,6 +150,16 @@ impl Tensors<'_> {
         let takes_part = self.input(name)?;
         let hidden = takes_part.data.iter().map(|value| *value == 0.0);
         Ok(Mask4::new(takes_part.shape, hidden.collect()))
+    }
+
+    /// Every output that the golden has in float64.
+    pub fn exact(&self) -> Vec<(String, Vec<f64>)> {
+        let prefix = format!("out.{}.", self.case);
+        let outputs = self.data.iter().filter_map(|(name, data)| {
+            let name = name.strip_prefix(&prefix)?.strip_suffix("64")?;
+            Some((name.to_string(), data.iter::<f64>().collect()))
+        });
+        outputs.collect()
     }
 
     /// In float64 where the golden has it.

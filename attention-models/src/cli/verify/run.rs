@@ -5,7 +5,7 @@ use attention_core::{
     AttentionError, DType,
     oracle::{Mask4, Tensor4},
 };
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Gradients, Tensor, TensorData};
 
 use super::case::{Case, Outputs};
 use crate::ops::AttentionOptions;
@@ -47,23 +47,23 @@ pub fn forward_and_backward(
     let grad_out = upload(&case.grad_out, dtype, &device);
     let gradients = (out.clone() * grad_out).sum().backward();
 
-    let gradient = |name, tensor: &Tensor<4>| {
-        let gradient = tensor
-            .grad(&gradients)
-            .context("an input has no gradient")?;
-        Ok::<_, anyhow::Error>((name, floats(gradient)))
-    };
     let mut outputs = vec![
         ("out", floats(out)),
         ("lse", floats(lse)),
-        gradient("dq", &query)?,
-        gradient("dk", &key)?,
-        gradient("dv", &value)?,
+        ("dq", gradient(&query, &gradients)?),
+        ("dk", gradient(&key, &gradients)?),
+        ("dv", gradient(&value, &gradients)?),
     ];
     if let (Some(bias), None) = (&bias, &case.code) {
-        outputs.push(gradient("dbias", bias)?);
+        outputs.push(("dbias", gradient(bias, &gradients)?));
     }
     Ok(outputs)
+}
+
+/// The values of an input's gradient.
+pub fn gradient<const D: usize>(input: &Tensor<D>, gradients: &Gradients) -> Result<Vec<f64>> {
+    let gradient = input.grad(gradients);
+    Ok(floats(gradient.context("an input has no gradient")?))
 }
 
 /// A tensor of the host on a device.

@@ -1,7 +1,12 @@
 //! What a multi-head attention module attends with, and to.
 
-use burn::tensor::{Bool, Tensor};
+use attention_core::{AttentionError, AttentionShapes};
+use burn::{
+    nn::Linear,
+    tensor::{Bool, Tensor},
+};
 
+use crate::ops::check::{check_device, check_dtype, check_shape};
 #[cfg(feature = "cube")]
 use crate::ops::{BlockMap, MaskMod, ScoreMod};
 
@@ -93,10 +98,42 @@ impl MhaInput {
         self.block_map = Some(block_map);
         self
     }
+
+    /// Refuses tensors that do not fit each other or the weights of `projections`; `shapes` are those
+    /// after projection.
+    pub(in crate::nn) fn check(
+        &self,
+        projections: [&Linear; 3],
+        shapes: AttentionShapes,
+    ) -> Result<(), AttentionError> {
+        let [batch, seq_q, _] = self.query.dims();
+        let [_, seq_kv, _] = self.key.dims();
+        let projected = [
+            ("query", &self.query, projections[0], [batch, seq_q]),
+            ("key", &self.key, projections[1], [batch, seq_kv]),
+            ("value", &self.value, projections[2], [batch, seq_kv]),
+        ];
+        for (argument, tensor, linear, [batch, seq]) in projected {
+            let weight = linear.weight.val();
+            check_shape(argument, &tensor.dims(), &[batch, seq, weight.dims()[0]])?;
+            check_dtype(argument, tensor.dtype(), weight.dtype())?;
+            check_device(argument, &tensor.device(), &weight.device())?;
+        }
+        shapes.validate()?;
+        if let Some(mask) = &self.mask_pad {
+            check_shape("mask_pad", &mask.dims(), &[batch, seq_kv])?;
+            check_device("mask_pad", &mask.device(), &self.query.device())?;
+        }
+        if let Some(mask) = &self.mask_attn {
+            check_shape("mask_attn", &mask.dims(), &[batch, seq_q, seq_kv])?;
+            check_device("mask_attn", &mask.device(), &self.query.device())?;
+        }
+        Ok(())
+    }
 }
 
 /// A key is hidden when either mask hides it.
-pub(super) fn combined_mask(
+pub(in crate::nn) fn combined_mask(
     mask_pad: Option<Tensor<2, Bool>>,
     mask_attn: Option<Tensor<3, Bool>>,
 ) -> Option<Tensor<4, Bool>> {

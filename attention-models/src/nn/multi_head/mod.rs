@@ -15,14 +15,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use crate::ops::{
-    AttentionOptions, accept,
-    check::{check_device, check_dtype},
-    try_attention,
-};
+use crate::ops::{AttentionOptions, accept, try_attention};
 #[cfg(feature = "cube")]
 use crate::ops::{WeightMod, variants};
-use input::combined_mask;
+pub(super) use input::combined_mask;
 
 /// Multi-head attention, self or cross, with grouped key and value heads, computed without storing
 /// the attention probabilities.
@@ -106,7 +102,8 @@ impl MultiHeadAttention {
         input: MhaInput,
         encode: impl FnOnce(Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<4>),
     ) -> Result<Tensor<3>, AttentionError> {
-        self.check(&input)?;
+        let projections = [&self.query, &self.key, &self.value];
+        input.check(projections, self.shapes(&input))?;
         let dropout = self.sampled_dropout(&input.query.device())?;
         let query = split_heads(self.query.forward(input.query), self.n_heads);
         let key = split_heads(self.key.forward(input.key), self.n_kv_heads);
@@ -198,32 +195,6 @@ impl MultiHeadAttention {
         })
     }
 
-    fn check(&self, input: &MhaInput) -> Result<(), AttentionError> {
-        let [batch, seq_q, _] = input.query.dims();
-        let [_, seq_kv, _] = input.key.dims();
-        let projected = [
-            ("query", &input.query, &self.query, [batch, seq_q]),
-            ("key", &input.key, &self.key, [batch, seq_kv]),
-            ("value", &input.value, &self.value, [batch, seq_kv]),
-        ];
-        for (argument, tensor, linear, [batch, seq]) in projected {
-            let weight = linear.weight.val();
-            check_shape(argument, tensor.dims(), [batch, seq, weight.dims()[0]])?;
-            check_dtype(argument, tensor.dtype(), weight.dtype())?;
-            check_device(argument, &tensor.device(), &weight.device())?;
-        }
-        self.shapes(input).validate()?;
-        if let Some(mask) = &input.mask_pad {
-            check_shape("mask_pad", mask.dims(), [batch, seq_kv])?;
-            check_device("mask_pad", &mask.device(), &input.query.device())?;
-        }
-        if let Some(mask) = &input.mask_attn {
-            check_shape("mask_attn", mask.dims(), [batch, seq_q, seq_kv])?;
-            check_device("mask_attn", &mask.device(), &input.query.device())?;
-        }
-        Ok(())
-    }
-
     /// The shapes after projection; the masks are checked as they are given.
     fn shapes(&self, input: &MhaInput) -> AttentionShapes {
         let [batch, seq_q, _] = input.query.dims();
@@ -249,21 +220,6 @@ impl MultiHeadAttention {
     }
 }
 
-fn check_shape<const D: usize>(
-    argument: &'static str,
-    given: [usize; D],
-    accepted: [usize; D],
-) -> Result<(), AttentionError> {
-    if given == accepted {
-        return Ok(());
-    }
-    Err(AttentionError::Shape {
-        argument,
-        given: given.to_vec(),
-        accepted: format!("{accepted:?}"),
-    })
-}
-
 /// `[batch, seq, heads * dim]` seen as `[batch, heads, seq, dim]`, without a copy.
 pub(crate) fn split_heads(tensor: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, seq, width] = tensor.dims();
@@ -273,7 +229,7 @@ pub(crate) fn split_heads(tensor: Tensor<3>, heads: usize) -> Tensor<4> {
 }
 
 /// `[batch, heads, seq, dim]` as `[batch, seq, heads * dim]`.
-fn merge_heads(tensor: Tensor<4>) -> Tensor<3> {
+pub(super) fn merge_heads(tensor: Tensor<4>) -> Tensor<3> {
     let [batch, heads, seq, dim] = tensor.dims();
     tensor.swap_dims(1, 2).reshape([batch, seq, heads * dim])
 }

@@ -1,0 +1,117 @@
+//! Goldens of operations that are made of attention, in float64: ours is compared with them, and
+//! bounded by the same operation made of Burn's own.
+
+use std::path::Path;
+
+use anyhow::Result;
+use attention_core::{DType, oracle::Mask4};
+use burn::tensor::{Device, Tensor};
+
+use super::{
+    bound::{bound, distance, largest},
+    differential,
+    operations::Folder,
+    run::{dtype_name, upload_mask},
+    sinks, split,
+};
+use crate::{
+    cli::verify_models::Row,
+    ops::{
+        Attended, AttentionOptions, MaskMod, composition::unfused_attention, try_attention_with_lse,
+    },
+};
+
+/// Outputs and gradients by name.
+pub type Named = Vec<(String, Vec<f64>)>;
+
+/// One case: what it gives, and how it is computed.
+pub struct Composed {
+    /// The case's name.
+    pub name: String,
+    /// In float64.
+    pub expected: Named,
+    /// Computes at least what is expected, in f32.
+    pub compute: Box<Compute>,
+}
+
+/// An operation over either attention, on a device.
+pub type Compute = dyn Fn(&Device, Attention) -> Result<Named>;
+
+/// How a golden's case is read.
+pub type Reader = fn(&Folder, &str) -> Result<Composed>;
+
+/// Whose attention an operation is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attention {
+    /// Ours.
+    Fused,
+    /// Of Burn's own operations.
+    Unfused,
+}
+
+/// How the golden of this name is read.
+pub fn reader(name: &str) -> Option<Reader> {
+    match name {
+        "attention_sinks" => Some(sinks::read),
+        "split_kv_ring" => Some(split::read),
+        "differential_attention" => Some(differential::read),
+        _ => None,
+    }
+}
+
+/// The cases of a golden folder.
+pub fn checks(folder: &Path, read: Reader) -> Result<Vec<Composed>> {
+    let golden = Folder::open(folder)?;
+    let names = golden.names();
+    anyhow::ensure!(!names.is_empty(), "`meta.json` lists no cases");
+    names.iter().map(|name| read(&golden, name)).collect()
+}
+
+impl Composed {
+    /// Compares every expected output.
+    pub fn run_on(&self, device: &Device) -> Result<Vec<Row>> {
+        let ours = (self.compute)(device, Attention::Fused)?;
+        let unfused = (self.compute)(device, Attention::Unfused)?;
+        let error = |outputs: &Named, (name, expected): &(String, Vec<f64>)| {
+            // What is missing is infinitely far away.
+            let output = outputs.iter().find(|(other, _)| other == name);
+            distance(output.map_or(&[], |(_, values)| values), expected)
+        };
+        let row = |expected: &(String, Vec<f64>)| {
+            let peer = error(&unfused, expected);
+            Row {
+                name: expected.0.clone(),
+                dtype: dtype_name(DType::F32),
+                worst_error: error(&ours, expected),
+                bound: bound(peer, DType::F32, largest(&expected.1)),
+            }
+        };
+        Ok(self.expected.iter().map(row).collect())
+    }
+}
+
+impl Attention {
+    /// Attention to the keys that `visible` shows to each query: ours gets that as `code`.
+    pub fn to_visible(
+        self,
+        [query, key, value]: [Tensor<4>; 3],
+        code: MaskMod,
+        visible: impl Fn(usize, usize) -> bool,
+    ) -> Result<Attended> {
+        let attended = match self {
+            Self::Fused => {
+                let options = AttentionOptions::default().with_mask_mod(code);
+                try_attention_with_lse(query, key, value, options)
+            }
+            Self::Unfused => {
+                let (rows, keys) = (query.dims()[2], key.dims()[2]);
+                let hidden = (0..rows * keys).map(|n| !visible(n / keys, n % keys));
+                let mask = Mask4::new([1, 1, rows, keys], hidden.collect());
+                let mask = upload_mask(&mask, &query.device());
+                let options = AttentionOptions::default().with_mask(mask);
+                unfused_attention(query, key, value, options)
+            }
+        };
+        Ok(attended?)
+    }
+}
