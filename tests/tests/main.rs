@@ -4,6 +4,7 @@ mod bad_input;
 mod cli;
 mod combine;
 mod goldens;
+mod maps;
 mod memory;
 mod modifications;
 mod support;

@@ -62,6 +62,7 @@ mod backward;
 mod forward;
 mod heads;
 mod inputs;
+mod maps;
 mod modification;
 mod rows;
 
@@ -69,4 +70,5 @@ pub use array::{Array4, Mask4, Tensor4};
 pub use backward::{Gradients, backward, backward_modified};
 pub use forward::{Output, forward, forward_modified, probabilities};
 pub use inputs::Inputs;
+pub use maps::{chosen_rows, entropy, gradient_times_attention, pooled, received, top_keys};
 pub use modification::{MaskFunction, Modification, ScoreFunction};

@@ -27,6 +27,7 @@ mod forward;
 mod key_walk;
 mod launch;
 mod launch_backward;
+pub mod maps;
 mod modify;
 mod plan;
 mod query_rows;

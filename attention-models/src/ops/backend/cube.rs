@@ -1,5 +1,7 @@
 //! Every CubeCL runtime: the kernels read Burn's buffers where they lie.
 
+mod maps;
+
 use attention_core::AttentionSpec;
 use attention_kernels::{TensorRef, modification::Modification, softmax};
 use burn::backend::{TensorMetadata, cubecl::dtype_to_storage_type};
