@@ -122,7 +122,7 @@ fn unfused(case: &Case, dtype: DType) -> Outputs {
         [&case.inputs.query, &case.inputs.key, &case.inputs.value].map(on_device);
     let [batch, kv_heads, keys, value_dim] = value.dims();
     let [_, heads, rows, _] = query.dims();
-    let eye = Tensor::<2>::eye(keys, (&device, burn_dtype(dtype)));
+    let eye = Tensor::<2>::eye(keys, &device).cast(burn_dtype(dtype));
     let eye = eye.unsqueeze::<4>().expand([batch, kv_heads, keys, keys]);
     let without_code = Case {
         code: None,
@@ -330,13 +330,11 @@ fn a_list_of_every_key_is_the_sorted_row() {
         let options = AttentionOptions::default();
         let (_, lse) = attention_with_lse(query.clone(), key.clone(), key.clone(), options.clone());
         let (_, keys) = top_keys(query, key, lse, 97, options);
-        let keys = keys
-            .into_data()
-            .iter::<i64>()
-            .map(|key| scores[key as usize]);
+        let keys = keys.into_data();
+        let listed = keys.iter::<i64>().map(|key| scores[key as usize]);
         let mut sorted = scores.clone();
         sorted.sort_by(|a, b| b.total_cmp(a));
-        assert_eq!(keys.collect::<Vec<_>>(), sorted, "{kind}");
+        assert_eq!(listed.collect::<Vec<_>>(), sorted, "{kind}");
     }
 }
 
