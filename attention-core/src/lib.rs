@@ -6,6 +6,7 @@
 mod cost;
 mod dtype;
 mod error;
+mod maps;
 pub mod oracle;
 mod problem;
 mod spec;

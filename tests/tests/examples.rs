@@ -34,3 +34,9 @@ fn packed_training_lowers_the_loss() {
     let text = run("packed_training");
     assert!(text.contains("step 59: loss"), "{text}");
 }
+
+#[test]
+fn attention_maps_come_out_of_the_kernels() {
+    let text = run("attention_maps");
+    assert!(text.contains("entropy"), "{text}");
+}

@@ -113,6 +113,16 @@ fn differential_attention_agrees_with_the_golden() {
 }
 
 #[test]
+fn packed_sequences_agree_with_the_golden() {
+    passes("mechanisms/varlen_packed", 8 * 5);
+}
+
+#[test]
+fn dropout_by_a_given_mask_agrees_with_the_golden() {
+    passes("mechanisms/dropout_given_mask", 3 * 5);
+}
+
+#[test]
 fn vit_computes_what_transformers_computes() {
     model_passes("models/vit", 3);
 }

@@ -9,6 +9,7 @@ mod differential_module;
 mod dropout;
 mod examples;
 mod goldens;
+mod maps;
 mod memory;
 mod modifications;
 mod packed;

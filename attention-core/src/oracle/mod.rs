@@ -64,6 +64,7 @@ pub mod differential;
 mod forward;
 mod heads;
 mod inputs;
+mod maps;
 mod modification;
 mod rows;
 
@@ -71,4 +72,5 @@ pub use array::{Array4, Mask4, Tensor4};
 pub use backward::{Gradients, backward, backward_modified};
 pub use forward::{Output, forward, forward_modified, probabilities};
 pub use inputs::Inputs;
+pub use maps::{chosen_rows, entropy, gradient_times_attention, pooled, received, top_keys};
 pub use modification::{MaskFunction, Modification, ScoreFunction, WeightFunction};

@@ -6,7 +6,7 @@ use super::{
     args::{Blueprint, ScoreTable, Sizes},
     modify::{LaneAxis, Modifier},
     rows::{OwnedRows, first_query, visible_keys},
-    score::{HIDDEN, LaneTable, ScoreTables, cap_with_slope},
+    score::{HIDDEN, LaneTable, ScoreTables, cap_with_slope, capped},
 };
 use crate::{
     block_map::{BlockList, Step, Steps},
@@ -90,6 +90,26 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
             blueprint.blocks,
             blueprint.tile.block,
         )
+    }
+
+    /// Softcaps and modifies a block of products, in place.
+    pub fn modify(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        head: usize,
+        token: usize,
+        sizes: &Sizes,
+        #[comptime] blueprint: Blueprint,
+    ) {
+        let tile = comptime!(blueprint.tile);
+        if comptime!(blueprint.softcap) {
+            #[unroll(tile.unroll)]
+            for slot in 0..comptime!(tile.block * tile.groups) {
+                scores[slot] = capped::<N>(scores[slot], sizes.softcap, blueprint);
+            }
+        }
+        self.modifier
+            .modify(scores, head, token, sizes.seq_q - 1, tile);
     }
 
     /// Softcaps and modifies a block of products, in place; `gradients` are multiplied by the

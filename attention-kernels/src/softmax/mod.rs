@@ -32,6 +32,7 @@ mod key_walk;
 mod launch;
 mod launch_backward;
 mod launch_tables;
+pub mod maps;
 mod modify;
 mod plan;
 mod query_rows;

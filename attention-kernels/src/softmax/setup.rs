@@ -295,7 +295,11 @@ fn offered_floats(client: &Client) -> Vec<ElemType> {
         .collect()
 }
 
-fn wrong_dtype(argument: &'static str, given: ElemType, accepted: String) -> AttentionError {
+pub(crate) fn wrong_dtype(
+    argument: &'static str,
+    given: ElemType,
+    accepted: String,
+) -> AttentionError {
     AttentionError::DType {
         argument,
         given: given.to_string(),
@@ -305,7 +309,7 @@ fn wrong_dtype(argument: &'static str, given: ElemType, accepted: String) -> Att
 
 /// Addresses of 32 bits where they suffice. A core has 64-bit addressing for free, and sums of
 /// 32-bit indices, which may wrap, cannot be folded into its loads.
-fn address_type(client: &Client, largest: usize) -> Result<AddressType, AttentionError> {
+pub(crate) fn address_type(client: &Client, largest: usize) -> Result<AddressType, AttentionError> {
     let properties = client.properties();
     let wide = properties.supports_address(AddressType::U64);
     let core = properties.hardware.num_cpu_cores.is_some();

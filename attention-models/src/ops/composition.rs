@@ -111,7 +111,7 @@ fn compose(
 }
 
 /// `[batch, heads, seq_q, seq_kv]`, `-inf` where a mask hides the key.
-fn masked_scores(
+pub(super) fn masked_scores(
     query: Tensor<4>,
     key: Tensor<4>,
     options: AttentionOptions,
@@ -138,7 +138,7 @@ fn masked_scores(
 }
 
 /// `rows @ columns`, where every group of heads of `rows` shares one head of `columns`.
-fn grouped_matmul(rows: Tensor<4>, columns: Tensor<4>) -> Tensor<4> {
+pub(super) fn grouped_matmul(rows: Tensor<4>, columns: Tensor<4>) -> Tensor<4> {
     let [batch, heads, seq, width] = rows.dims();
     let [_, shared, _, columns_width] = columns.dims();
     let grouped = [batch, shared, heads / shared * seq, width];

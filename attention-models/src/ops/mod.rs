@@ -10,6 +10,23 @@
 //! padding: [`attention_packed`]. Attention over disjoint keys combines by its log-sum-exp: [`merge`],
 //! [`with_sinks`]. The difference of two attentions: [`differential_attention`].
 //!
+//! # Attention maps
+//!
+//! What attention looked at, from the same inputs and the log-sum-exp of [`attention_with_lse`], by
+//! kernels that do not store the map: the probabilities of chosen queries ([`attention_rows`]), what
+//! each key received ([`received_attention`]), the mean of the heads on a grid ([`pooled_attention`]),
+//! the entropy of each query ([`attention_entropy`]), the keys attended to most ([`top_keys`]). They
+//! give no gradients.
+//!
+//! A caution: a map shows how values were mixed, not why the model answered as it did. Jain and
+//! Wallace (Attention is not Explanation, 2019, <https://arxiv.org/abs/1902.10186>) find maps that
+//! correlate little with gradients, and quite other maps that give the same answer; Wiegreffe and
+//! Pinter (Attention is not not Explanation, 2019, <https://arxiv.org/abs/1908.04626>) show when such
+//! a map is still evidence, and how to test it. [`gradient_times_attention`] weighs each probability
+//! by what depends on it; compare the two before reading either.
+//!
+//! # Devices
+//!
 //! | device | what runs |
 //! |---|---|
 //! | CUDA, ROCm, Metal, Vulkan, wgpu, Burn's `cpu` | CubeCL kernels on Burn's own buffers, whatever their strides |
@@ -24,6 +41,7 @@ pub(crate) mod check;
 mod combine;
 pub mod composition;
 mod differential;
+mod maps;
 #[cfg(feature = "cube")]
 mod modification;
 mod options;
@@ -41,6 +59,11 @@ pub use attention_kernels::{
 pub use block_map::{BlockMap, Tile};
 pub use combine::{Attended, merge, try_merge, try_with_sinks, with_sinks};
 pub use differential::{differential_attention, try_differential_attention};
+pub use maps::{
+    attention_entropy, attention_rows, gradient_times_attention, pooled_attention,
+    received_attention, top_keys, try_attention_entropy, try_attention_rows,
+    try_gradient_times_attention, try_pooled_attention, try_received_attention, try_top_keys,
+};
 #[cfg(feature = "cube")]
 pub use modification::{MaskMod, ScoreMod, WeightMod};
 pub use options::AttentionOptions;

@@ -9,8 +9,9 @@ use burn::tensor::{Device, Tensor};
 
 use super::{
     bound::{bound, distance, largest},
-    differential,
+    differential, dropout,
     operations::Folder,
+    packed,
     run::{dtype_name, upload_mask},
     sinks, split,
 };
@@ -55,6 +56,8 @@ pub fn reader(name: &str) -> Option<Reader> {
         "attention_sinks" => Some(sinks::read),
         "split_kv_ring" => Some(split::read),
         "differential_attention" => Some(differential::read),
+        "dropout_given_mask" => Some(dropout::read),
+        "varlen_packed" => Some(packed::read),
         _ => None,
     }
 }

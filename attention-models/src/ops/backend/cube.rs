@@ -1,5 +1,7 @@
 //! Every CubeCL runtime: the kernels read Burn's buffers where they lie.
 
+mod maps;
+
 use attention_kernels::{
     TensorRef,
     block_map::{self, BlockMap, BlockShape},

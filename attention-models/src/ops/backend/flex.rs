@@ -4,6 +4,7 @@
 //! flex's storage is copied once, as it lies, and read with its strides. Results are handed back
 //! without a copy.
 
+mod maps;
 mod memory;
 
 use attention_core::AttentionError;

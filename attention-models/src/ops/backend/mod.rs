@@ -5,6 +5,7 @@ mod autodiff;
 mod cube;
 #[cfg(feature = "cpu")]
 mod flex;
+pub(super) mod maps;
 mod values;
 
 use attention_core::AttentionError;
