@@ -7,18 +7,19 @@ use attention_core::{
 use attention_kernels::catalog::{Entry, Sizes};
 use attention_models::{
     cli::verify::{
+        burn_dtype,
         case::{Case, Outputs},
-        upload,
+        upload, upload_mask,
         variants::integers,
     },
     nn::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig},
-    ops::{AttentionOptions, attention_with_lse, variants},
+    ops::{AttentionOptions, attention_with_lse, composition::unfused_attention, variants},
 };
-use burn::tensor::{Device, Distribution, Tensor, activation::softmax};
+use burn::tensor::{Device, Distribution, Tensor};
 
 use crate::support::{devices, out_of_bounds, outputs, places};
 
-const SEED: u64 = 0x1234_5678_9ABC_DEF0;
+pub const SEED: u64 = 0x1234_5678_9ABC_DEF0;
 
 /// Philox4x32 as its paper has it.
 fn philox(rounds: usize, mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
@@ -43,7 +44,7 @@ fn philox(rounds: usize, mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 }
 
 /// The factor of the probability at `[batch, head, query, key]`.
-fn factor(probability: f64, seed: u64, at: [usize; 4]) -> f64 {
+pub fn factor(probability: f64, seed: u64, at: [usize; 4]) -> f64 {
     let [batch, head, i, j] = at.map(|index| index as u32);
     let word = philox(7, [i, j, head, batch], [seed as u32, (seed >> 32) as u32])[0];
     if f64::from(word) < (probability * 4_294_967_296.0).round() {
@@ -65,7 +66,8 @@ fn the_generator_gives_the_known_answers_of_its_authors() {
     );
 }
 
-fn truth(case: &Case, weight: impl Fn([usize; 4]) -> f64 + Sync) -> Outputs {
+/// What the oracle gives with factors of probabilities.
+pub fn truth(case: &Case, weight: impl Fn([usize; 4]) -> f64 + Sync) -> Outputs {
     let modification = oracle::Modification {
         weight: Some(&weight),
         ..Default::default()
@@ -83,30 +85,32 @@ fn truth(case: &Case, weight: impl Fn([usize; 4]) -> f64 + Sync) -> Outputs {
     ]
 }
 
-/// Burn's own operations: grouped heads repeated, factors as a tensor.
-fn unfused(case: &Case, sizes: Sizes, dtype: DType, factors: &[f64]) -> Outputs {
-    let [batch, heads, kv_heads, rows, keys, head_dim, _] = sizes;
-    outputs(
-        case,
-        dtype,
-        &Device::flex().autodiff(),
-        &[],
-        |[query, key, value]| {
-            let device = query.device();
-            let repeated = |tensor: Tensor<4>| {
-                let [batch, _, seq, dim] = tensor.dims();
-                tensor
-                    .unsqueeze_dim::<5>(2)
-                    .repeat_dim(2, heads / kv_heads)
-                    .reshape([batch, heads, seq, dim])
-            };
-            let scores = query.matmul(repeated(key).swap_dims(2, 3)) / (head_dim as f32).sqrt();
-            let lse = scores.clone().exp().sum_dim(3).log().squeeze_dim::<3>(3);
-            let factors = Tensor4::new([batch, heads, rows, keys], factors.to_vec());
-            let weights = softmax(scores, 3) * upload(&factors, dtype, &device);
-            (weights.matmul(repeated(value)), lse)
-        },
-    )
+/// The same from Burn's own operations, with the factors as a tensor.
+pub fn unfused(case: &Case, dtype: DType, factors: &[f64]) -> Outputs {
+    let device = Device::flex().autodiff();
+    let inputs = &case.inputs;
+    let options = AttentionOptions {
+        spec: case.spec,
+        mask: inputs.mask.as_ref().map(|mask| upload_mask(mask, &device)),
+        bias: inputs
+            .bias
+            .as_ref()
+            .map(|bias| upload(bias, dtype, &device)),
+        ..AttentionOptions::default()
+    };
+    outputs(case, dtype, &device, &[], |[query, key, value]| {
+        let [batch, heads, rows, _] = query.dims();
+        let [_, kv_heads, keys, dim] = value.dims();
+        // The values of the unit matrix are the probabilities.
+        let unit = Tensor::<2>::eye(keys, &device).cast(burn_dtype(dtype));
+        let unit = unit.unsqueeze::<4>().expand([batch, kv_heads, keys, keys]);
+        let (weights, lse) = unfused_attention(query, key, unit, options).expect("it fits");
+        let factors = Tensor4::new([batch, heads, rows, keys], factors.to_vec());
+        let weights = weights * upload(&factors, dtype, &device);
+        let grouped = weights.reshape([batch, kv_heads, heads / kv_heads * rows, keys]);
+        let out = grouped.matmul(value).reshape([batch, heads, rows, dim]);
+        (out, lse)
+    })
 }
 
 fn failures(sizes: Sizes, dtype: DType, probability: f64) -> Vec<String> {
@@ -115,7 +119,7 @@ fn failures(sizes: Sizes, dtype: DType, probability: f64) -> Vec<String> {
     let factors: Vec<_> = places(sizes)
         .map(|at| factor(probability, SEED, at))
         .collect();
-    let unfused = unfused(&case, sizes, dtype, &factors);
+    let unfused = unfused(&case, dtype, &factors);
     out_of_bounds("dropout", dtype, &expected, &unfused, |device| {
         let options = AttentionOptions::default()
             .with_dropout(probability, SEED)
@@ -146,7 +150,7 @@ fn a_given_mask_of_what_is_kept_drops_the_rest() {
     let factor = move |at| if keeps(at) { 1.0 / 0.75 } else { 0.0 };
     let expected = truth(&case, factor);
     let factors: Vec<_> = places(SIZES).map(factor).collect();
-    let unfused = unfused(&case, SIZES, DType::F32, &factors);
+    let unfused = unfused(&case, DType::F32, &factors);
     let failures = out_of_bounds("given", DType::F32, &expected, &unfused, |device| {
         let keep: Vec<i32> = places(SIZES).map(|at| i32::from(keeps(at))).collect();
         let keep = integers(&keep, &device.clone().autodiff());

@@ -3,6 +3,7 @@
 mod bad_input;
 mod block_map;
 mod cli;
+mod combinations;
 mod combine;
 mod differential;
 mod differential_module;

@@ -1,14 +1,11 @@
-//! Score modifications and masks as code, alone and combined, against the oracle, which gets the
-//! same as a mask, a bias and a softcap.
-
-use std::sync::Arc;
+//! Score modifications and masks as code that no golden has, and what is refused of code.
 
 use attention_core::{
-    AttentionSpec, CausalAlignment, DType,
-    oracle::{self, Mask4, Tensor4},
+    AttentionSpec, DType,
+    oracle::{self, Tensor4},
 };
 use attention_kernels::{
-    catalog::{Entry, Sizes},
+    catalog::Entry,
     modification::{Captured, Lanes, Place},
     variants,
 };
@@ -17,158 +14,13 @@ use attention_models::{
         case::{Case, Outputs},
         upload,
     },
-    ops::{AttentionOptions, MaskMod, ScoreMod, try_attention},
+    device::DeviceKind,
+    ops::{AttentionOptions, ScoreMod, try_attention},
 };
 use burn::tensor::{Device, Int, Tensor};
 use cubecl::prelude::*;
 
-use crate::support::{assert_within_bounds, devices, out_of_bounds};
-
-type Visible = Arc<dyn Fn([usize; 4]) -> bool + Send + Sync>;
-type OnDevice = Arc<dyn Fn(&Device) -> MaskMod + Send + Sync>;
-
-/// A mask as code, and the same on the host.
-#[derive(Clone)]
-struct Masked {
-    code: OnDevice,
-    visible: Visible,
-}
-
-impl Masked {
-    fn new(
-        code: impl Fn(&Device) -> MaskMod + Send + Sync + 'static,
-        visible: impl Fn([usize; 4]) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            code: Arc::new(code),
-            visible: Arc::new(visible),
-        }
-    }
-
-    /// One of the literature's masks.
-    fn leaf(choice: usize) -> Self {
-        let integers = |values: Vec<i32>, device: &Device| {
-            Tensor::<1, Int>::from_data(values.as_slice(), device)
-        };
-        let document = |position: usize| (position / 11) as i32;
-        match choice % 6 {
-            0 => Self::new(
-                |_| variants::sliding_window(9, 3, 2),
-                |[_, _, i, j]| j + 9 >= i + 2 && j <= i + 2 + 3,
-            ),
-            1 => Self::new(
-                |_| variants::dilated_window(4, 3),
-                |[_, _, i, j]| i.abs_diff(j) % 3 == 0 && i.abs_diff(j) <= 12,
-            ),
-            2 => Self::new(
-                move |device| {
-                    let documents = integers((0..64).map(document).collect(), device);
-                    variants::same_document(documents.clone(), documents)
-                },
-                move |[_, _, i, j]| document(i) == document(j),
-            ),
-            3 => Self::new(
-                move |device| variants::prefix_lm(integers(vec![7, 21], device)),
-                |[batch, _, i, j]| j <= i || j < [7, 21][batch],
-            ),
-            4 => Self::new(|_| variants::first_tokens(4), |[_, _, _, j]| j < 4),
-            _ => Self::new(
-                move |device| variants::padding(integers(vec![40, 17], device)),
-                |[batch, _, _, j]| j < [40, 17][batch],
-            ),
-        }
-    }
-
-    fn combined(self, other: Self, choice: usize) -> Self {
-        let (a, b) = (self.clone(), other.clone());
-        match choice % 3 {
-            0 => Self::new(
-                move |device| (self.code)(device).and((other.code)(device)),
-                move |at| (a.visible)(at) && (b.visible)(at),
-            ),
-            1 => Self::new(
-                move |device| (self.code)(device).or((other.code)(device)),
-                move |at| (a.visible)(at) || (b.visible)(at),
-            ),
-            _ => Self::new(
-                move |device| (self.code)(device).and((other.code)(device).not()),
-                move |at| (a.visible)(at) && !(b.visible)(at),
-            ),
-        }
-    }
-}
-
-/// A case with a combination of code that `seed` chooses.
-fn combination(seed: usize) -> Case {
-    const SIZES: [Sizes; 3] = [
-        [2, 4, 2, 37, 53, 32, 40],
-        [2, 2, 2, 33, 33, 40, 16],
-        [2, 6, 1, 5, 19, 16, 16],
-    ];
-    let mut state = seed as u64 * 0x9E37_79B9 + 7;
-    let mut choose = move |count: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as usize % count
-    };
-    let sizes = SIZES[choose(SIZES.len())];
-    let mut mask = Masked::leaf(choose(6));
-    for _ in 0..choose(3) {
-        mask = mask.combined(Masked::leaf(choose(6)), choose(3));
-    }
-    let (capped, biased, causal) = (choose(2) == 0, choose(2) == 0, choose(3) == 0);
-
-    let mut case = Case::of(&Entry::new(format!("combination {seed}"), sizes));
-    let [batch, heads, _, rows, keys, ..] = sizes;
-    let slopes = variants::alibi_slopes(heads);
-    let shape = [batch, heads, rows, keys];
-    let at = |n: usize| {
-        [
-            n / (heads * rows * keys),
-            n / (rows * keys) % heads,
-            n / keys % rows,
-            n % keys,
-        ]
-    };
-    let positions = || (0..shape.iter().product()).map(at);
-    let hidden = positions().map(|at| !(mask.visible)(at)).collect();
-    case.inputs.mask = Some(Mask4::new(shape, hidden));
-    if biased {
-        let term = |[_, head, i, j]: [usize; 4]| -f64::from(slopes[head]) * i.abs_diff(j) as f64;
-        case.inputs.bias = Some(Tensor4::new(shape, positions().map(term).collect()));
-    }
-    let mut spec = AttentionSpec::default();
-    if causal {
-        spec = spec.with_causal(CausalAlignment::BottomRight);
-    }
-    case.spec = if capped { spec.with_softcap(2.0) } else { spec };
-    case.with_code(move |device| {
-        let mut options = AttentionOptions::from(spec).with_mask_mod((mask.code)(device));
-        if capped {
-            options = options.with_score_mod(variants::softcap(2.0));
-        }
-        if biased {
-            let slopes = Tensor::from_data(slopes.as_slice(), device);
-            options = options.with_score_mod(variants::alibi(slopes, 0));
-        }
-        options
-    })
-}
-
-#[test]
-fn combinations_of_code_agree_with_the_oracle_forward_and_backward() {
-    for seed in 0..10 {
-        assert_within_bounds(&combination(seed), DType::F32);
-    }
-}
-
-#[test]
-fn combinations_of_code_agree_with_the_oracle_in_half_precision() {
-    for seed in 10..13 {
-        assert_within_bounds(&combination(seed), DType::F16);
-    }
-}
+use crate::support::{assert_within_bounds, out_of_bounds};
 
 #[test]
 fn a_grid_position_bias_reads_the_entry_of_the_offset() {
@@ -305,17 +157,15 @@ fn a_captured_tensor_without_elements_is_refused() {
 }
 
 #[test]
-fn code_keeps_the_same_bits() {
-    let case = combination(3).rounded_to(DType::F32);
-    for kind in devices() {
-        let device = kind.open().expect("the device was found");
-        let run = || {
-            case.ours(DType::F32, &device)
-                .expect("the case is accepted")
-        };
-        let first = run();
-        for _ in 0..10 {
-            assert_eq!(run(), first, "{kind}");
-        }
-    }
+fn a_captured_tensor_on_another_device_is_refused() {
+    let elsewhere = DeviceKind::Vulkan
+        .open()
+        .or_else(|_| DeviceKind::Wgpu.open());
+    let Ok(elsewhere) = elsewhere else {
+        return;
+    };
+    let lengths = Tensor::<1, Int>::from_data([3], &elsewhere);
+    let options = AttentionOptions::default().with_mask_mod(variants::padding(lengths));
+    let message = refusal(options);
+    assert!(message.starts_with("`mask_mod` is on device "), "{message}");
 }

@@ -13,30 +13,76 @@ use burn::tensor::{Device, Tensor};
 
 use crate::support::{devices, out_of_bounds, outputs};
 
-const QUERIES: [usize; 6] = [0, 3, 3, 90, 91, 170];
-const KEYS: [usize; 6] = [0, 40, 47, 150, 150, 200];
+/// Where sequences end.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    queries: Vec<usize>,
+    keys: Vec<usize>,
+}
 
-/// Whether a packed query sees a packed key.
-fn sees(causal: Option<CausalAlignment>, i: usize, j: usize) -> bool {
-    let of = |ends: &[usize], position: usize| ends.iter().filter(|&&end| end <= position).count();
-    let sequence = of(&QUERIES, i);
-    if of(&KEYS, j) != sequence {
-        return false;
+impl Ends {
+    /// Of sequences with so many queries and keys; none without a query or without a key.
+    pub fn of(lengths: &[(usize, usize)]) -> Option<Self> {
+        let mut ends = Self {
+            queries: vec![0],
+            keys: vec![0],
+        };
+        for (queries, keys) in lengths {
+            ends.queries.push(ends.queries() + queries);
+            ends.keys.push(ends.keys() + keys);
+        }
+        (ends.queries() > 0 && ends.keys() > 0).then_some(ends)
     }
-    let (query, key) = (i - QUERIES[sequence - 1], j - KEYS[sequence - 1]);
-    let lengths = |ends: &[usize]| ends[sequence] - ends[sequence - 1];
-    match causal {
-        None => true,
-        Some(CausalAlignment::TopLeft) => key <= query,
-        Some(CausalAlignment::BottomRight) => key + lengths(&QUERIES) <= query + lengths(&KEYS),
+
+    /// Of all sequences.
+    pub fn queries(&self) -> usize {
+        self.queries[self.queries.len() - 1]
+    }
+
+    /// Of all sequences.
+    pub fn keys(&self) -> usize {
+        self.keys[self.keys.len() - 1]
+    }
+
+    /// On a device.
+    pub fn sequences(&self, causal: Option<CausalAlignment>, device: &Device) -> PackedSequences {
+        PackedSequences::new(&self.queries, &self.keys, causal, device)
+    }
+
+    /// Whether a packed query sees a packed key.
+    pub fn sees(&self, causal: Option<CausalAlignment>, i: usize, j: usize) -> bool {
+        let of = |ends: &[usize], token: usize| ends.iter().filter(|&&end| end <= token).count();
+        let sequence = of(&self.queries, i);
+        if of(&self.keys, j) != sequence {
+            return false;
+        }
+        let (query, key) = (i - self.queries[sequence - 1], j - self.keys[sequence - 1]);
+        let length = |ends: &[usize]| ends[sequence] - ends[sequence - 1];
+        match causal {
+            None => true,
+            Some(CausalAlignment::TopLeft) => key <= query,
+            Some(CausalAlignment::BottomRight) => {
+                key + length(&self.queries) <= query + length(&self.keys)
+            }
+        }
     }
 }
 
-fn packed(tensor: Tensor<4>) -> Tensor<3> {
+/// Some without queries, some without keys.
+fn some_empty() -> Ends {
+    let lengths = [(3, 40), (0, 7), (87, 103), (1, 0), (79, 50)];
+    Ends::of(&lengths).expect("there are tokens")
+}
+
+/// As packed attention takes it.
+pub fn packed(tensor: Tensor<4>) -> Tensor<3> {
     tensor.swap_dims(1, 2).squeeze_dim::<3>(0)
 }
 
-fn unpacked(attended: Result<(Tensor<3>, Tensor<2>), AttentionError>) -> (Tensor<4>, Tensor<3>) {
+/// As attention gives it.
+pub fn unpacked(
+    attended: Result<(Tensor<3>, Tensor<2>), AttentionError>,
+) -> (Tensor<4>, Tensor<3>) {
     let (out, lse) = attended.expect("the sequences fit");
     (
         out.unsqueeze_dim::<4>(0).swap_dims(1, 2),
@@ -53,13 +99,16 @@ fn failures(
     const SIZES: Sizes = [1, 4, 2, 170, 200, 32, 16];
     let name = format!("{causal:?} {dtype}");
     let mut case = Case::of(&Entry::new(name.clone(), SIZES));
-    show(&mut case, |at| sees(causal, at[2], at[3]) && visible(at));
+    let ends = some_empty();
+    show(&mut case, |at| {
+        ends.sees(causal, at[2], at[3]) && visible(at)
+    });
     let case = case.rounded_to(dtype);
     let expected = case.expected().expect("the oracle accepts the case");
     let unfused = case.unfused(dtype, &Device::flex()).expect("it fits");
     out_of_bounds(&name, dtype, &expected, &unfused, |device| {
         let device = device.clone().autodiff();
-        let sequences = PackedSequences::new(&QUERIES, &KEYS, causal, &device);
+        let sequences = ends.sequences(causal, &device);
         let options = options(&device);
         outputs(&case, dtype, &device, &[], |inputs| {
             let [query, key, value] = inputs.map(packed);
@@ -98,7 +147,8 @@ fn packed_sequences_combine_with_a_mask_of_the_caller() {
 fn packed_sequences_keep_the_same_bits() {
     for kind in devices() {
         let device = kind.open().expect("the device was found").autodiff();
-        let sequences = PackedSequences::new(&QUERIES, &QUERIES, None, &device);
+        let ends = [0, 3, 3, 90, 91, 170];
+        let sequences = PackedSequences::new(&ends, &ends, None, &device);
         let case = Case::of(&Entry::new("bits", [1, 2, 2, 170, 170, 16, 16]));
         let case = case.rounded_to(DType::F32);
         let slopes = floats(&[0.5, 0.25], &device);
