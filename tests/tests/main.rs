@@ -11,6 +11,7 @@ mod dropout;
 mod examples;
 mod goldens;
 mod maps;
+mod maps_rules;
 mod memory;
 mod modifications;
 mod packed;

@@ -3,8 +3,8 @@
 use cubecl::prelude::*;
 
 use super::{
-    CapturedData, CapturedValues, Mask, Place, ScoreMod, WeightMod, captured::Table,
-    function::Expanded, mask::MaskCode, score::Step, weight::Factor,
+    CapturedData, CapturedValues, Mask, Place, ScoreMod, Table, WeightMod, function::Expanded,
+    mask::MaskCode, score::Step, weight::Factor,
 };
 
 /// What is compiled into a kernel.

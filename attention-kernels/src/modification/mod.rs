@@ -48,14 +48,16 @@ mod launch;
 mod mask;
 mod place;
 mod score;
+mod table;
 mod weight;
 
-pub use captured::{Captured, CapturedValues, Table};
+pub use captured::{Captured, CapturedValues};
 pub use code::{CapturedTensors, Modification};
 pub use function::{PlaceFunction, ScoreFunction};
 pub use mask::Mask;
 pub use place::{Lanes, Place};
 pub use score::ScoreMod;
+pub use table::Table;
 pub use weight::WeightMod;
 
 pub(crate) use captured::{CapturedData, CapturedDataLaunch};

@@ -6,11 +6,10 @@ use cubecl::{ir::Scope, prelude::*};
 
 use super::{
     Lanes,
-    captured::{
-        CapturedDataExpand, CapturedValues, Table, Tally, captures, existing_slots, table_entries,
-    },
+    captured::{CapturedDataExpand, CapturedValues, Tally, captures},
     function::{Expanded, Function, OfPlace, OfScore, PlaceFunction, ScoreFunction},
     place::PlaceExpand,
+    table::{Table, existing_slots, table_entries},
 };
 
 /// What becomes of a score between the product and the softmax.
@@ -190,7 +189,7 @@ impl Step {
             Rule::Map(map, _) => (map.expand)(scope, score, at, &captured),
             Rule::Lookup(slot, _) => {
                 let slots = (slot.expand)(scope, at, &captured);
-                let (table, head) = (self.first.tables, at.head.clone());
+                let (table, head) = (self.first.tables, at.head);
                 let entries = table_entries::expand(scope, data, table, head, slots);
                 sum::expand(scope, score, self.scaled(scope, entries, at, data))
             }

@@ -25,6 +25,7 @@ mod backward_query;
 mod backward_table;
 pub(crate) mod bind;
 mod buffers;
+mod checks;
 mod delta;
 mod exponential;
 mod forward;

@@ -139,6 +139,10 @@ impl<N: Size> Modifier<N> {
         }
     }
 
+    #[allow(
+        clippy::if_same_then_else,
+        reason = "without a map, there is nothing to ask when the kernel runs"
+    )]
     /// Hides what the mask hides of a block of scores, in place; a step that the map calls full is
     /// left as it is.
     pub fn hide(

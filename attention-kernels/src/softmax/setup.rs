@@ -3,14 +3,14 @@
 use attention_core::{AttentionError, AttentionProblem, AttentionSpec};
 use cubecl::{
     client::Client,
-    features::TypeUsage,
-    ir::{AddressType, ElemType, FloatKind, UIntKind},
+    ir::{AddressType, ElemType, UIntKind},
 };
 
 use super::{
     args::{Blueprint, SizesLaunch},
     bind::{self, Widths, extent, step},
     buffers::Buffers,
+    checks::{check_blocks, check_elements, check_grid, wrong_dtype},
     plan::{Plan, Walk},
     tensors::{BackwardInputs, Inputs},
 };
@@ -225,86 +225,6 @@ fn widest(plan: &Plan, tensors: &[&TensorRef]) -> usize {
         .into_iter()
         .find(|&width| width <= plan.max_width && fits(width))
         .unwrap_or(1)
-}
-
-fn check_elements(client: &Client, inputs: &Inputs) -> Result<(), AttentionError> {
-    let elem = inputs.query.elem;
-    let offered = offered_floats(client);
-    if !offered.contains(&elem) {
-        let names: Vec<_> = offered.iter().map(ToString::to_string).collect();
-        return Err(wrong_dtype("query", elem, names.join(", ")));
-    }
-    let others = [
-        ("key", Some(&inputs.key)),
-        ("value", Some(&inputs.value)),
-        ("bias", inputs.bias.as_ref()),
-    ];
-    for (argument, tensor) in others {
-        if let Some(tensor) = tensor.filter(|tensor| tensor.elem != elem) {
-            return Err(wrong_dtype(
-                argument,
-                tensor.elem,
-                format!("{elem}, the query's"),
-            ));
-        }
-    }
-    match inputs.mask.as_ref().map(|mask| mask.elem) {
-        None | Some(ElemType::UInt(UIntKind::U8 | UIntKind::U32)) => Ok(()),
-        Some(other) => Err(wrong_dtype("mask", other, "u8 or u32".into())),
-    }
-}
-
-/// The map has to be one for this attention.
-fn check_blocks(inputs: &Inputs, problem: &AttentionProblem) -> Result<(), AttentionError> {
-    let Some(map) = &inputs.block_map else {
-        return Ok(());
-    };
-    map.shape.validate()?;
-    map.shape.check_fits(problem)?;
-    for (argument, list, elements) in [
-        ("block_map.rows", &map.rows, map.shape.rows_len()),
-        ("block_map.columns", &map.columns, map.shape.columns_len()),
-    ] {
-        bind::check_flat(argument, Some(list), elements, "the map's", &bind::WORDS)?;
-    }
-    Ok(())
-}
-
-/// Heads and batch elements are axes of the launch.
-fn check_grid(client: &Client, problem: &AttentionProblem) -> Result<(), AttentionError> {
-    let (_, heads, batch) = client.properties().hardware.max_cube_count;
-    if problem.heads > heads as usize || problem.batch > batch as usize {
-        return Err(AttentionError::Value {
-            argument: "query's batch and heads",
-            given: format!("{} and {}", problem.batch, problem.heads),
-            accepted: format!("at most {batch} and {heads} on this device"),
-        });
-    }
-    Ok(())
-}
-
-/// The float types that buffers on the device may hold and kernels may convert.
-fn offered_floats(client: &Client) -> Vec<ElemType> {
-    [FloatKind::F32, FloatKind::F16, FloatKind::BF16]
-        .map(ElemType::Float)
-        .into_iter()
-        .filter(|&elem| {
-            let usage = client.properties().type_usage(elem);
-            usage.contains(TypeUsage::Buffer) && usage.contains(TypeUsage::Conversion)
-        })
-        .collect()
-}
-
-pub(crate) fn wrong_dtype(
-    argument: &'static str,
-    given: ElemType,
-    accepted: String,
-) -> AttentionError {
-    AttentionError::DType {
-        argument,
-        given: given.to_string(),
-        accepted,
-    }
 }
 
 /// Addresses of 32 bits where they suffice. A core has 64-bit addressing for free, and sums of

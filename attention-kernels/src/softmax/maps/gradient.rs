@@ -8,9 +8,10 @@ use super::{
     super::{
         args::{Blueprint, Layout, Sizes},
         bind::{self, bind, cubes, layout},
+        checks::wrong_dtype,
         plan::Walk,
         rows::{key_head, own_rows, tile_count, tile_index, value_head},
-        setup::{Setup, wrong_dtype},
+        setup::Setup,
     },
     MapInputs,
     chosen::Chosen,
@@ -158,7 +159,7 @@ fn attention_map_times_slopes<E: Float, N: Size, WV: Size, RV: Size>(
                             let key = own.rows[comptime!(g * lanes + lane)];
                             if key < sizes.seq_kv {
                                 let at = (row + t) * sizes.seq_kv + key;
-                                out[at] = out[at] * slopes[t * groups + g].extract(lane);
+                                out[at] *= slopes[t * groups + g].extract(lane);
                             }
                         }
                     }

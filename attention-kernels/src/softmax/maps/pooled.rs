@@ -216,7 +216,7 @@ fn attention_map_cells<E: Float, M: Numeric, N: Size, W: Size, R: Size>(
                         );
                         #[unroll(config.unroll)]
                         for slot in 0..length {
-                            sums[slot] = sums[slot] + weights[slot];
+                            sums[slot] += weights[slot];
                         }
                     }
                 }

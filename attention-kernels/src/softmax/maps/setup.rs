@@ -5,7 +5,8 @@ use cubecl::client::Client;
 
 use super::super::{
     bind,
-    setup::{Setup, address_type, wrong_dtype},
+    checks::wrong_dtype,
+    setup::{Setup, address_type},
     tensors::Inputs,
 };
 use crate::TensorRef;

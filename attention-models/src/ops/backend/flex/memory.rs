@@ -1,6 +1,6 @@
 //! The crossing between flex's memory and that of the CubeCL CPU runtime.
 
-use std::{ops::Range, sync::OnceLock};
+use std::{num::NonZero, ops::Range, sync::OnceLock, thread};
 
 use attention_core::AttentionError;
 use attention_kernels::TensorRef;
@@ -152,8 +152,27 @@ fn upload(bytes: &[u8]) -> Result<Handle, AttentionError> {
     let mut memory = client()
         .get_resource::<CpuServer>(handle.clone())
         .map_err(refused)?;
-    memory.resource_mut().write()[..bytes.len()].copy_from_slice(bytes);
+    copy(bytes, &mut memory.resource_mut().write()[..bytes.len()]);
     Ok(handle)
+}
+
+/// Copies with every core: a single one does not reach the memory's speed.
+fn copy(bytes: &[u8], target: &mut [u8]) {
+    /// Less is copied sooner than a thread starts.
+    const LEAST: usize = 1 << 20;
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let cores = *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get));
+    let part = bytes.len().div_ceil(cores).max(LEAST);
+    thread::scope(|scope| {
+        let mut parts = bytes.chunks(part).zip(target.chunks_mut(part));
+        let own = parts.next();
+        for (bytes, target) in parts {
+            scope.spawn(|| target.copy_from_slice(bytes));
+        }
+        if let Some((bytes, target)) = own {
+            target.copy_from_slice(bytes);
+        }
+    });
 }
 
 /// Flex keeps a boolean in a byte.
