@@ -92,8 +92,9 @@ use burn::tensor::Tensor;
 ///
 /// # Dtypes
 /// `f32`, `f16` and `bf16` where the device has them, the same for all arguments; accumulation is
-/// in `f32`. Gradients reach `query`, `key`, `value` and `options.bias`; second-order gradients are
-/// refused. The same inputs give the same bits on one device, forward and backward.
+/// in `f32`. Gradients reach `query`, `key`, `value`, `options.bias` and the tables that
+/// `options.score_mod` looks up; second-order gradients are refused. The same inputs give the same
+/// bits on one device, forward and backward.
 ///
 /// # Panics
 /// With the message of the error that [`try_attention`] returns.
@@ -141,7 +142,7 @@ pub fn attention(
 ///   query's
 /// - [`AttentionError::Device`]: a tensor on another device than the query
 /// - [`AttentionError::Value`]: a scale that is not finite, a softcap that is not positive, code on a
-///   device that has no kernels
+///   device that has no kernels, a mask as code beside a block map, more buffers than the device binds
 ///
 /// ```
 /// use attention_models::ops::{AttentionOptions, try_attention};
