@@ -14,7 +14,7 @@ use tempfile::tempdir;
 use crate::support::golden;
 
 /// The built program: `ATTENTION_BIN`, or the one beside this test.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("ATTENTION_BIN") {
         return program.into();
     }

@@ -1,17 +1,13 @@
 //! The example programs run to their end.
 
-use std::{env, path::Path, process::Command};
+use std::{env, process::Command};
 
-/// Runs an example that lies beside this test and returns what it prints.
+use crate::cli::program;
+
+/// Runs an example that lies beside the built program and returns what it prints.
 fn run(name: &str) -> String {
-    let test = env::current_exe().expect("a running program has a path");
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("it lies in deps");
-    let program = folder
-        .join("examples")
-        .join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    let folder = program().with_file_name("examples");
+    let program = folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
     assert!(
         program.is_file(),
         "`{}` is not built: cargo build --workspace --examples",
