@@ -1,6 +1,8 @@
 //! Every kernel in every configuration that tests, the compile matrix and benchmarks walk through.
 
-use attention_core::{AttentionShapes, AttentionSpec, CausalAlignment};
+use attention_core::{AttentionError, AttentionShapes, AttentionSpec, CausalAlignment};
+
+use crate::modification::{Mask, Modification, ScoreMod, WeightMod};
 
 /// One configuration of exact attention.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,4 +103,60 @@ pub fn softmax() -> Vec<Entry> {
             [1, 2, 2, 17, 17, 111, 256],
         ),
     ]
+}
+
+/// A call with one of [`variants`](crate::variants) as code.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// The function's name.
+    pub name: &'static str,
+    /// The function, and the lengths of what it captured.
+    pub modification: Modification,
+}
+
+/// Every variant, for attention of `heads` heads over `seq` queries and as many keys of `batch`
+/// sequences.
+///
+/// # Errors
+/// None that these sizes could cause: those of the variants' own checks.
+pub fn variants(batch: u32, heads: u32, seq: u32) -> Result<Vec<Variant>, AttentionError> {
+    use crate::variants as v;
+    // A captured tensor is its length here.
+    let score = |name, score: ScoreMod<u32>| (name, Some(score), None, None);
+    let mask = |name, mask: Mask<u32>| (name, None, Some(mask), None);
+    let weight = |name, weight: WeightMod<u32>| (name, None, None, Some(weight));
+    let scores = batch * heads * seq * seq;
+    let calls = vec![
+        mask("causal", v::causal(0)),
+        mask("sliding_window", v::sliding_window(7, 3, 0)),
+        mask("dilated_window", v::dilated_window(3, 2)),
+        mask("prefix_lm", v::prefix_lm(batch)),
+        mask("same_document", v::same_document(seq, seq)),
+        mask("flagged_tokens", v::flagged_tokens(seq)),
+        mask("first_tokens", v::first_tokens(4)),
+        mask("padding", v::padding(batch)),
+        mask("key_range", v::key_range(seq, seq)),
+        mask("strided", v::strided(4)),
+        mask("fixed_summary", v::fixed_summary(8, 2)),
+        mask("big_bird", v::big_bird(8, seq, 1, heads * seq.div_ceil(8))),
+        score("alibi", v::alibi(heads, 0)),
+        score(
+            "relative_position_bias",
+            v::relative_position_bias(heads * 8, 17, 8, true, 0),
+        ),
+        score("grid_position_bias", v::grid_position_bias(heads * 9, 2, 2)),
+        score("softcap", v::softcap(30.0)),
+        weight("dropout", v::dropout(0.1, 7)?),
+        weight("dropout_seeded_by", v::dropout_seeded_by(0.1, 2)?),
+        weight(
+            "given_dropout",
+            v::given_dropout(0.1, scores, [batch, heads, seq, seq])?,
+        ),
+    ];
+    let variant = |(name, score, mask, weight)| {
+        let length = |length: &u32| *length;
+        let (modification, _) = Modification::new(score, mask, weight, (length, length));
+        Variant { name, modification }
+    };
+    Ok(calls.into_iter().map(variant).collect())
 }

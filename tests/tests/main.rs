@@ -18,3 +18,4 @@ mod packed;
 mod support;
 mod sweep;
 mod tables;
+mod variants;

@@ -23,7 +23,7 @@ use attention_models::{
 use burn::tensor::{Device, Tensor, activation::softmax};
 use cubecl::prelude::*;
 
-use crate::support::{out_of_bounds, outputs, places};
+use crate::support::{devices, out_of_bounds, outputs, places};
 
 /// A table, and how ours and the oracle read it.
 #[derive(Clone, Copy)]
@@ -299,6 +299,29 @@ fn no_slot(_at: &Place, _captured: &Captured) -> Vector<u32, Lanes> {
 #[cube]
 fn half(_at: &Place, _captured: &Captured) -> Vector<f32, Lanes> {
     Vector::new(0.5f32)
+}
+
+#[test]
+fn without_queries_or_keys_a_table_and_a_broadcast_bias_have_gradients_of_0() {
+    for kind in devices() {
+        let device = kind.open().expect("the device was found").autodiff();
+        for (rows, keys) in [(0, 5), (5, 0)] {
+            let query = Tensor::<4>::ones([1, 2, rows, 8], &device).require_grad();
+            let key = Tensor::<4>::ones([1, 2, keys, 8], &device);
+            let table = Tensor::<1>::ones([2 * 3], &device).require_grad();
+            let bias = Tensor::<4>::ones([1, 2, 1, 1], &device).require_grad();
+            let options = AttentionOptions::default()
+                .with_score_mod(ScoreMod::lookup(table.clone(), 3, pairs_apart::expand))
+                .with_bias(bias.clone());
+            let (out, _) = attention_with_lse(query, key.clone(), key, options);
+            let gradients = out.sum().backward();
+            let zeros = |gradient: Vec<f32>| gradient.iter().all(|&value| value == 0.0);
+            let of_table = table.grad(&gradients).expect("it is tracked").into_data();
+            let of_bias = bias.grad(&gradients).expect("it is tracked").into_data();
+            assert!(zeros(of_table.iter().collect()), "{kind} {rows} x {keys}");
+            assert!(zeros(of_bias.iter().collect()), "{kind} {rows} x {keys}");
+        }
+    }
 }
 
 #[test]

@@ -93,6 +93,17 @@ impl Modification {
         };
         (modification, tensors)
     }
+
+    /// How many elements of floats, of integers and of learned tables it captured.
+    pub fn captured_elements(&self) -> [usize; 3] {
+        let sum = |lengths: &[u32]| lengths.iter().map(|&length| length as usize).sum();
+        let tables: Vec<_> = self.values.tables.iter().map(|t| t.entries).collect();
+        [
+            sum(&self.values.floats),
+            sum(&self.values.integers),
+            sum(&tables),
+        ]
+    }
 }
 
 impl Code {

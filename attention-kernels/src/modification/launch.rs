@@ -32,19 +32,12 @@ pub(crate) fn check_captured(
     modification: &Modification,
     tensors: CapturedRefs,
 ) -> Result<(), AttentionError> {
-    let lengths = &modification.values;
-    let sum = |lengths: &[u32]| lengths.iter().map(|&length| length as usize).sum::<usize>();
-    let tables: Vec<_> = lengths.tables.iter().map(|table| table.entries).collect();
+    let [floats, integers, tables] = modification.captured_elements();
     let float = &[bind::F32][..];
     for (argument, tensor, elements, elems) in [
-        ("floats", tensors.floats, sum(&lengths.floats), float),
-        (
-            "integers",
-            tensors.integers,
-            sum(&lengths.integers),
-            &bind::WORDS,
-        ),
-        ("tables", tensors.tables, sum(&tables), float),
+        ("floats", tensors.floats, floats, float),
+        ("integers", tensors.integers, integers, &bind::WORDS),
+        ("tables", tensors.tables, tables, float),
     ] {
         bind::check_flat(
             argument,

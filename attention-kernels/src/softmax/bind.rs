@@ -35,6 +35,11 @@ pub(crate) fn empty(client: &Client, length: usize, elem: ElemType) -> Handle {
     client.empty(length.max(4) * elem.size())
 }
 
+/// A buffer of `length` zeros.
+pub(crate) fn zeros(client: &Client, length: usize, elem: ElemType) -> Handle {
+    client.create_from_slice(&vec![0; length.max(4) * elem.size()])
+}
+
 /// The tensor's buffer, read in vectors of `width`.
 pub(crate) fn bind(tensor: &TensorRef, width: usize) -> BufferArg {
     // SAFETY: the length covers the tensor's last element and nothing beyond it.

@@ -240,10 +240,11 @@ fn launch_bias(setup: &Setup, inputs: &BackwardInputs, bias: &TensorRef, stats: 
     let client = setup.client;
     let problem = setup.problem;
     let [bias_batch, bias_heads, bias_rows, keys] = bias.shape;
-    let grad = bind::empty(client, bias.shape.iter().product(), bias.elem);
+    let elements = bias.shape.iter().product();
     if problem.seq_q == 0 || problem.seq_kv == 0 {
-        return grad;
+        return bind::zeros(client, elements, bias.elem);
     }
+    let grad = bind::empty(client, elements, bias.elem);
     let plan = setup.plan(Walk::Backward);
     let summed = bias_rows != problem.seq_q;
     let slots = if summed {

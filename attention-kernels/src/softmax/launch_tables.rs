@@ -20,6 +20,9 @@ const MOST_SUMS: usize = 1 << 22;
 pub(crate) fn launch_tables(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) -> Handle {
     let tables = &inputs.forward.modification.values.tables;
     let elements = tables.iter().map(|table| table.entries as usize).sum();
+    if setup.problem.seq_q == 0 || setup.problem.seq_kv == 0 {
+        return bind::zeros(setup.client, elements, bind::F32);
+    }
     let grad = bind::empty(setup.client, elements, bind::F32);
     let plan = setup.plan(Walk::Backward);
     let mut start = 0;
@@ -57,18 +60,9 @@ fn launch_sums(
     let (pairs, slots) = (problem.batch * problem.heads, of.slots as usize);
     // Whole cubes, so that the tile of a cube lies in one block of a map in every round.
     let affordable = (MOST_SUMS / (pairs * slots) / plan.rows_per_cube()).max(1);
-    let rows = problem.seq_q.min(affordable * plan.rows_per_cube()).max(1);
+    let rows = problem.seq_q.min(affordable * plan.rows_per_cube());
     let sums = bind::empty(setup.client, pairs * rows * slots, bind::F32);
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
-    let [query, key, value, grad_out] = setup.readable(
-        [
-            &forward.query,
-            &forward.key,
-            &forward.value,
-            &inputs.grad_out,
-        ],
-        &forward.query,
-    );
     let (lookup, after) = forward.modification.code.split_after(step);
     // SAFETY: as in `launch_forward`; rows and slots bound what is written.
     unsafe {
@@ -82,10 +76,10 @@ fn launch_sums(
             widths.value,
             plan.lanes * widths.head,
             plan.lanes * widths.value,
-            bind(query, widths.head),
-            bind(key, widths.head),
-            bind(value, widths.value),
-            bind(grad_out, widths.value),
+            bind(&forward.query, widths.head),
+            bind(&forward.key, widths.head),
+            bind(&forward.value, widths.value),
+            bind(&inputs.grad_out, widths.value),
             BufferArg::from_raw_parts(stats.clone(), pairs * problem.seq_q * STATS),
             table(forward.mask.as_ref()),
             table(forward.bias.as_ref()),
