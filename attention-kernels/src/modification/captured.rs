@@ -139,6 +139,9 @@ pub(crate) struct CapturedData {
 
 /// What one function captured. Indices count from 0 in the order of the `with_…` calls, each kind
 /// for itself, and must be known when the kernel is compiled.
+///
+/// An index that was not captured is not found out before: it reads what the next function of the
+/// call captured, or, where there is none, compiling the kernel panics.
 #[derive(CubeType, Clone)]
 #[expand(derive(Clone))]
 pub struct Captured {

@@ -16,6 +16,17 @@ pub(crate) enum LaneAxis {
     Keys,
 }
 
+/// What becomes of the numbers of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Change {
+    /// Scores are modified.
+    Modify,
+    /// Scores that the mask does not show are hidden.
+    Hide,
+    /// Probabilities, or their gradients, are multiplied by their factors.
+    Reweigh,
+}
+
 /// What one unit needs to run the caller's functions on its scores.
 #[derive(CubeType)]
 pub(crate) struct Modifier<N: Size> {
@@ -70,20 +81,8 @@ impl<N: Size> Modifier<N> {
         last: usize,
         #[comptime] tile: RowTile,
     ) {
-        let code = comptime!(self.code.clone());
-        let groups = comptime!(tile.groups);
-        if comptime!(code.modifies()) {
-            #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.block) {
-                #[unroll]
-                for g in 0..groups {
-                    let at = self.place(head, min(first + t, last), g);
-                    let slot = t * groups + g;
-                    let score =
-                        modified::<N>(scores[slot], &at, &self.captured, comptime!(code.clone()));
-                    scores[slot] = kept::<N>(score);
-                }
-            }
+        if comptime!(self.code.modifies()) {
+            self.change(scores, head, first, last, tile, Change::Modify);
         }
     }
 
@@ -123,19 +122,8 @@ impl<N: Size> Modifier<N> {
         last: usize,
         #[comptime] tile: RowTile,
     ) {
-        let code = comptime!(self.code.clone());
-        let groups = comptime!(tile.groups);
-        if comptime!(code.reweighs()) {
-            #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.block) {
-                #[unroll]
-                for g in 0..groups {
-                    let at = self.place(head, min(first + t, last), g);
-                    let slot = t * groups + g;
-                    weights[slot] =
-                        reweighed::<N>(weights[slot], &at, &self.captured, comptime!(code.clone()));
-                }
-            }
+        if comptime!(self.code.reweighs()) {
+            self.change(weights, head, first, last, tile, Change::Reweigh);
         }
     }
 
@@ -153,34 +141,47 @@ impl<N: Size> Modifier<N> {
         last: usize,
         #[comptime] blueprint: Blueprint,
     ) {
-        if comptime!(blueprint.blocks.is_none()) {
-            self.test(scores, head, step.token, last, blueprint.tile);
-        } else if step.full == 0 {
-            self.test(scores, head, step.token, last, blueprint.tile);
+        let tile = comptime!(blueprint.tile);
+        if comptime!(self.code.masks()) {
+            if comptime!(blueprint.blocks.is_none()) {
+                self.change(scores, head, step.token, last, tile, Change::Hide);
+            } else if step.full == 0 {
+                self.change(scores, head, step.token, last, tile, Change::Hide);
+            }
         }
     }
 
-    /// Hides what the mask hides of a block of scores, in place.
-    fn test(
+    /// Changes every number of a block, in place.
+    fn change(
         &self,
-        scores: &mut Array<Vector<f32, N>>,
+        block: &mut Array<Vector<f32, N>>,
         head: usize,
         first: usize,
         last: usize,
         #[comptime] tile: RowTile,
+        #[comptime] change: Change,
     ) {
         let code = comptime!(self.code.clone());
         let groups = comptime!(tile.groups);
-        if comptime!(code.masks()) {
-            #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.block) {
-                #[unroll]
-                for g in 0..groups {
-                    let at = self.place(head, min(first + t, last), g);
-                    let slot = t * groups + g;
-                    let seen = visible::<N>(&at, &self.captured, comptime!(code.clone()));
-                    scores[slot] = select_many(seen, scores[slot], Vector::new(f32::new(HIDDEN)));
-                }
+        #[unroll(tile.unroll)]
+        for t in 0..comptime!(tile.block) {
+            #[unroll]
+            for g in 0..groups {
+                let at = self.place(head, min(first + t, last), g);
+                let slot = t * groups + g;
+                let captured = &self.captured;
+                let code = comptime!(code.clone());
+                let hidden = Vector::new(f32::new(HIDDEN));
+                block[slot] = if comptime!(change == Change::Modify) {
+                    // A function may hide a key with minus infinity, whose exponential is not
+                    // asked for.
+                    max(modified::<N>(block[slot], &at, captured, code), hidden)
+                } else if comptime!(change == Change::Hide) {
+                    let seen = visible::<N>(&at, captured, code);
+                    select_many(seen, block[slot], hidden)
+                } else {
+                    reweighed::<N>(block[slot], &at, captured, code)
+                };
             }
         }
     }
@@ -207,10 +208,4 @@ impl<N: Size> Modifier<N> {
             }
         }
     }
-}
-
-/// A function may hide a key with minus infinity, whose exponential is not asked for.
-#[cube]
-fn kept<N: Size>(score: Vector<f32, N>) -> Vector<f32, N> {
-    max(score, Vector::new(f32::new(HIDDEN)))
 }
