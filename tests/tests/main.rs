@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod block_map;
+mod captures;
 mod cli;
 mod combinations;
 mod combine;

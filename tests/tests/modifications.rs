@@ -14,10 +14,9 @@ use attention_models::{
         case::{Case, Outputs},
         upload,
     },
-    device::DeviceKind,
-    ops::{AttentionOptions, ScoreMod, try_attention},
+    ops::{AttentionOptions, ScoreMod},
 };
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use cubecl::prelude::*;
 
 use crate::support::{assert_within_bounds, out_of_bounds};
@@ -122,50 +121,4 @@ fn unfused_with_factors(case: &Case, factors: &Tensor4) -> Outputs {
         ("dk", gradient(&key)),
         ("dv", gradient(&value)),
     ]
-}
-
-fn refusal(options: AttentionOptions) -> String {
-    let x = Tensor::<4>::ones([1, 1, 4, 8], &Device::flex().autodiff());
-    match try_attention(x.clone(), x.clone(), x, options) {
-        Err(error) => error.to_string(),
-        Ok(_) => panic!("it was accepted"),
-    }
-}
-
-#[test]
-fn a_captured_tensor_that_expects_a_gradient_is_refused() {
-    let strengths = Tensor::<1>::ones([1], &Device::flex().autodiff()).require_grad();
-    let fading = ScoreMod::multiplicative(fading::expand)
-        .with_number(0.5)
-        .with_floats(strengths);
-    let options = AttentionOptions::default().with_score_mod(fading);
-    assert_eq!(
-        refusal(options),
-        "`score_mod or mask_mod` is a captured tensor that expects a gradient; accepted: a \
-         detached tensor; a learned table goes to `ScoreMod::lookup`"
-    );
-}
-
-#[test]
-fn a_captured_tensor_without_elements_is_refused() {
-    let none = Tensor::<1, Int>::empty([0], &Device::flex().autodiff());
-    let options = AttentionOptions::default().with_mask_mod(variants::padding(none));
-    assert_eq!(
-        refusal(options),
-        "`mask_mod` has shape [0]; accepted: a captured tensor of at least one element"
-    );
-}
-
-#[test]
-fn a_captured_tensor_on_another_device_is_refused() {
-    let elsewhere = DeviceKind::Vulkan
-        .open()
-        .or_else(|_| DeviceKind::Wgpu.open());
-    let Ok(elsewhere) = elsewhere else {
-        return;
-    };
-    let lengths = Tensor::<1, Int>::from_data([3], &elsewhere);
-    let options = AttentionOptions::default().with_mask_mod(variants::padding(lengths));
-    let message = refusal(options);
-    assert!(message.starts_with("`mask_mod` is on device "), "{message}");
 }

@@ -40,7 +40,7 @@ pub fn block_map(
         integers,
         tables: None,
     };
-    check_captured(modification, captured)?;
+    check_captured(modification, captured, client.properties())?;
     if !modification.code.masks() {
         return Err(AttentionError::Value {
             argument: "modification",

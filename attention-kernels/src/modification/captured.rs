@@ -1,9 +1,10 @@
 //! What functions capture: on the host, at launch, and inside a kernel.
 
-use cubecl::prelude::*;
+use cubecl::{ir::Scope, prelude::*};
 
 use super::{
     Lanes,
+    demand::Notes,
     table::{Table, TableSpan, table_spans},
 };
 
@@ -17,14 +18,53 @@ pub(crate) struct Tally {
     pub tables: usize,
 }
 
+/// Values of one kind alone.
+macro_rules! of_one_kind {
+    ($($kind:ident),*) => {
+        $(
+            pub fn $kind($kind: usize) -> Self {
+                Self {
+                    $kind,
+                    ..Self::default()
+                }
+            }
+        )*
+    };
+}
+
 impl Tally {
+    of_one_kind!(floats, integers, numbers, counts);
+
     pub fn plus(self, other: Self) -> Self {
+        self.by_kind(other, |a, b| a + b)
+    }
+
+    /// What lies between `first` and this.
+    pub fn minus(self, first: Self) -> Self {
+        self.by_kind(first, |end, start| end - start)
+    }
+
+    pub fn max(self, other: Self) -> Self {
+        self.by_kind(other, usize::max)
+    }
+
+    /// What a function reads by index: how it does, how it captures that, and how many.
+    pub fn kinds(self) -> [([&'static str; 2], usize); 4] {
+        [
+            (["float", "with_floats"], self.floats),
+            (["integer", "with_integers"], self.integers),
+            (["number", "with_number"], self.numbers),
+            (["count", "with_count"], self.counts),
+        ]
+    }
+
+    fn by_kind(self, other: Self, of: impl Fn(usize, usize) -> usize) -> Self {
         Self {
-            floats: self.floats + other.floats,
-            integers: self.integers + other.integers,
-            numbers: self.numbers + other.numbers,
-            counts: self.counts + other.counts,
-            tables: self.tables + other.tables,
+            floats: of(self.floats, other.floats),
+            integers: of(self.integers, other.integers),
+            numbers: of(self.numbers, other.numbers),
+            counts: of(self.counts, other.counts),
+            tables: of(self.tables, other.tables),
         }
     }
 }
@@ -140,53 +180,70 @@ pub(crate) struct CapturedData {
 /// What one function captured. Indices count from 0 in the order of the `with_…` calls, each kind
 /// for itself, and must be known when the kernel is compiled.
 ///
-/// An index that was not captured is not found out before: it reads what the next function of the
-/// call captured, or, where there is none, compiling the kernel panics.
+/// An index that was not captured is refused with a typed error before anything is launched.
 #[derive(CubeType, Clone)]
 #[expand(derive(Clone))]
 pub struct Captured {
     pub(super) data: CapturedData,
     #[cube(comptime)]
     pub(super) first: Tally,
+    #[cube(comptime)]
+    pub(super) notes: Notes,
 }
 
 #[cube]
 impl Captured {
     /// A number: [`with_number`](super::ScoreMod::with_number).
     pub fn number(&self, #[comptime] index: usize) -> f32 {
-        *self
-            .data
-            .numbers
-            .index(comptime!(self.first.numbers + index))
+        if comptime!(self.notes.takes(Tally::numbers(index + 1))) {
+            f32::cast_from(UNIT_POS)
+        } else {
+            *self
+                .data
+                .numbers
+                .index(comptime!(self.first.numbers + index))
+        }
     }
 
     /// An integer: [`with_count`](super::ScoreMod::with_count).
     pub fn count(&self, #[comptime] index: usize) -> u32 {
-        *self.data.counts.index(comptime!(self.first.counts + index))
+        if comptime!(self.notes.takes(Tally::counts(index + 1))) {
+            UNIT_POS
+        } else {
+            *self.data.counts.index(comptime!(self.first.counts + index))
+        }
     }
 
     /// An element of a tensor of floats, flattened: the same for every lane. Beyond its end, the
     /// last.
     pub fn float(&self, #[comptime] index: usize, element: u32) -> f32 {
-        let span = self
-            .data
-            .float_spans
-            .index(comptime!(self.first.floats + index));
-        let at = span.start + min(element, span.last);
-        let tensors = self.data.floats.clone().unwrap();
-        tensors[at as usize]
+        if comptime!(self.notes.takes(Tally::floats(index + 1))) {
+            f32::cast_from(element)
+        } else {
+            let span = self
+                .data
+                .float_spans
+                .index(comptime!(self.first.floats + index));
+            let at = span.start + min(element, span.last);
+            let tensors = self.data.floats.clone().unwrap();
+            tensors[at as usize]
+        }
     }
 
     /// An element of a tensor of integers, flattened: the same for every lane. Beyond its end, the
     /// last.
     pub fn integer(&self, #[comptime] index: usize, element: u32) -> u32 {
-        let span = self
-            .data
-            .integer_spans
-            .index(comptime!(self.first.integers + index));
-        let at = span.start + min(element, span.last);
-        let tensors = self.data.integers.clone().unwrap();
-        tensors[at as usize]
+        if comptime!(self.notes.takes(Tally::integers(index + 1))) {
+            element
+        } else {
+            let span = self
+                .data
+                .integer_spans
+                .index(comptime!(self.first.integers + index));
+            let at = span.start + min(element, span.last);
+            let tensors = self.data.integers.clone().unwrap();
+            tensors[at as usize]
+        }
     }
 
     /// An element of a tensor of floats for each lane.
@@ -226,6 +283,21 @@ impl CapturedDataExpand {
         CapturedExpand {
             data: self.clone(),
             first,
+            notes: Notes::default(),
+        }
+    }
+
+    /// Values of a call that captured none.
+    pub fn nothing(scope: &Scope) -> Self {
+        Self {
+            floats: ComptimeOptionExpand::None,
+            integers: ComptimeOptionExpand::None,
+            tables: ComptimeOptionExpand::None,
+            float_spans: Sequence::__expand_new(scope),
+            integer_spans: Sequence::__expand_new(scope),
+            table_spans: Sequence::__expand_new(scope),
+            numbers: Sequence::__expand_new(scope),
+            counts: Sequence::__expand_new(scope),
         }
     }
 }

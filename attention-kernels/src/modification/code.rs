@@ -1,10 +1,11 @@
 //! A score modification, a mask and factors of probabilities as one call takes them.
 
-use cubecl::prelude::*;
+use attention_core::AttentionError;
+use cubecl::{ir::DeviceProperties, prelude::*};
 
 use super::{
-    CapturedData, CapturedValues, Mask, Place, ScoreMod, Table, WeightMod, function::Expanded,
-    mask::MaskCode, score::Step, weight::Factor,
+    CapturedData, CapturedValues, Mask, Place, ScoreMod, Table, WeightMod, demand::check_demands,
+    function::Expanded, mask::MaskCode, score::Step, weight::Factor,
 };
 
 /// What is compiled into a kernel.
@@ -92,6 +93,22 @@ impl Modification {
             tables: tables.collect(),
         };
         (modification, tensors)
+    }
+
+    /// Refuses functions that read values which they did not capture.
+    pub(crate) fn check_demands(
+        &self,
+        properties: &DeviceProperties,
+    ) -> Result<(), AttentionError> {
+        let Code {
+            steps,
+            mask,
+            factors,
+        } = &self.code;
+        let mut demands: Vec<_> = steps.iter().map(|step| step.demand(properties)).collect();
+        demands.extend(mask.iter().flat_map(|mask| mask.demands(properties)));
+        demands.extend(factors.iter().map(|factor| factor.demand(properties)));
+        check_demands("modification", &demands, self.values.tally())
     }
 
     /// How many elements of floats, of integers and of learned tables it captured.

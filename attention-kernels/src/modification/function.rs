@@ -76,6 +76,15 @@ impl<S: ?Sized> Function<S> {
             name: type_name::<F>(),
         }
     }
+
+    pub fn id(&self) -> TypeId {
+        self.id
+    }
+
+    /// The path of the `#[cube]` function.
+    pub fn name(&self) -> &'static str {
+        self.name.strip_suffix("::expand").unwrap_or(self.name)
+    }
 }
 
 impl<S: ?Sized> Clone for Function<S> {
@@ -103,6 +112,6 @@ impl<S: ?Sized> Hash for Function<S> {
 
 impl<S: ?Sized> fmt::Debug for Function<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+        f.write_str(self.name())
     }
 }

@@ -1,6 +1,7 @@
 //! Captured tensors as launch arguments.
 
 use attention_core::AttentionError;
+use cubecl::ir::DeviceProperties;
 
 use super::{CapturedDataLaunch, Modification};
 use crate::{TensorRef, softmax::bind};
@@ -27,11 +28,14 @@ pub(crate) fn captured_data(
     )
 }
 
-/// Refuses tensors that are not those which the modification was made with.
+/// Refuses tensors that are not those which the modification was made with, and functions that read
+/// values which they did not capture.
 pub(crate) fn check_captured(
     modification: &Modification,
     tensors: CapturedRefs,
+    properties: &DeviceProperties,
 ) -> Result<(), AttentionError> {
+    modification.check_demands(properties)?;
     let [floats, integers, tables] = modification.captured_elements();
     let float = &[bind::F32][..];
     for (argument, tensor, elements, elems) in [

@@ -1,12 +1,17 @@
 //! Which keys a query sees, as code.
 
-use cubecl::{ir::Scope, prelude::*};
-
 use std::sync::Arc;
+
+use attention_core::AttentionError;
+use cubecl::{
+    ir::{DeviceProperties, Scope},
+    prelude::*,
+};
 
 use super::{
     Lanes,
     captured::{CapturedDataExpand, CapturedValues, Tally, captures},
+    demand::{Demand, check_demands},
     function::{Expanded, Function, OfPlace, PlaceFunction},
     place::PlaceExpand,
 };
@@ -62,6 +67,19 @@ impl<F, I> Mask<F, I> {
         }
     }
 
+    /// Refuses functions that read values which they did not capture.
+    ///
+    /// # Errors
+    /// [`AttentionError::Value`]
+    pub fn validate(
+        &self,
+        argument: &'static str,
+        properties: &DeviceProperties,
+    ) -> Result<(), AttentionError> {
+        let demands = self.code.demands(properties);
+        check_demands(argument, &demands, self.captured.tally())
+    }
+
     fn combined(mut self, other: Self, how: fn(Box<MaskCode>, Box<MaskCode>) -> MaskCode) -> Self {
         let shifted = other.code.shifted(self.captured.tally());
         self.captured.append(other.captured);
@@ -73,6 +91,23 @@ impl<F, I> Mask<F, I> {
 }
 
 impl MaskCode {
+    /// What its functions read of what they captured, from left to right.
+    pub fn demands(&self, properties: &DeviceProperties) -> Vec<Demand> {
+        match self {
+            Self::Function(function, first) => vec![Demand {
+                name: function.name(),
+                needs: function.needs(properties),
+                first: *first,
+            }],
+            Self::And(a, b) | Self::Or(a, b) => {
+                let mut demands = a.demands(properties);
+                demands.extend(b.demands(properties));
+                demands
+            }
+            Self::Not(a) => a.demands(properties),
+        }
+    }
+
     /// The same code with its captured values behind `by` others.
     pub fn shifted(self, by: Tally) -> Self {
         let boxed = |code: Box<Self>| Box::new(code.shifted(by));

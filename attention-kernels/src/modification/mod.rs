@@ -43,6 +43,7 @@
 
 mod captured;
 mod code;
+mod demand;
 mod function;
 mod launch;
 mod mask;
@@ -60,7 +61,7 @@ pub use score::ScoreMod;
 pub use table::Table;
 pub use weight::WeightMod;
 
-pub(crate) use captured::{CapturedData, CapturedDataLaunch};
+pub(crate) use captured::{CapturedData, CapturedDataExpand, CapturedDataLaunch};
 pub(crate) use code::{Code, modified, reweighed, scaled, slope, slots, visible};
 pub(crate) use launch::{CapturedRefs, captured_data, check_captured, check_tables};
 pub(crate) use place::in_lanes;

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use cubecl::{ir::Scope, prelude::*};
+use attention_core::AttentionError;
+use cubecl::{
+    ir::{DeviceProperties, Scope},
+    prelude::*,
+};
 
 use super::{
     Lanes,
     captured::{CapturedDataExpand, CapturedValues, Tally, captures},
+    demand::{Demand, check_demands},
     function::{Expanded, Function, OfPlace, OfScore, PlaceFunction, ScoreFunction},
     place::PlaceExpand,
     table::{Table, existing_slots, table_entries},
@@ -111,6 +116,23 @@ impl<F, I> ScoreMod<F, I> {
         self.steps.len()
     }
 
+    /// Refuses functions that read values which they did not capture.
+    ///
+    /// # Errors
+    /// [`AttentionError::Value`]
+    pub fn validate(
+        &self,
+        argument: &'static str,
+        properties: &DeviceProperties,
+    ) -> Result<(), AttentionError> {
+        let demands = self.steps.iter().map(|step| step.demand(properties));
+        check_demands(
+            argument,
+            &demands.collect::<Vec<_>>(),
+            self.captured.tally(),
+        )
+    }
+
     fn of(rule: Rule) -> Self {
         Self {
             steps: vec![Step {
@@ -131,6 +153,29 @@ fn of_score<T: ScoreFunction>(function: T) -> Function<OfScore> {
 }
 
 impl Step {
+    /// What its functions read of what they captured together.
+    pub fn demand(&self, properties: &DeviceProperties) -> Demand {
+        let (name, needs, other) = match &self.rule {
+            Rule::Add(term) => (term.name(), term.needs(properties), None),
+            Rule::Multiply(factor) => (factor.name(), factor.needs(properties), None),
+            Rule::Map(map, derivative) => (
+                map.name(),
+                map.needs(properties),
+                Some(derivative.needs(properties)),
+            ),
+            Rule::Lookup(slot, factor) => (
+                slot.name(),
+                slot.needs(properties),
+                factor.as_ref().map(|factor| factor.needs(properties)),
+            ),
+        };
+        Demand {
+            name,
+            needs: other.map_or(needs, |other| needs.max(other)),
+            first: self.first,
+        }
+    }
+
     /// Whether the derivative differs from 1.
     pub fn bends(&self) -> bool {
         !matches!(self.rule, Rule::Add(_) | Rule::Lookup(..))

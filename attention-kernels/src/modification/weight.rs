@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use cubecl::{ir::Scope, prelude::*};
+use attention_core::AttentionError;
+use cubecl::{
+    ir::{DeviceProperties, Scope},
+    prelude::*,
+};
 
 use super::{
     Lanes,
     captured::{CapturedDataExpand, CapturedValues, Tally, captures},
+    demand::{Demand, check_demands},
     function::{Expanded, Function, OfPlace, PlaceFunction},
     place::PlaceExpand,
 };
@@ -50,9 +55,35 @@ impl<F, I> WeightMod<F, I> {
         self.factors.extend(next);
         self
     }
+
+    /// Refuses functions that read values which they did not capture.
+    ///
+    /// # Errors
+    /// [`AttentionError::Value`]
+    pub fn validate(
+        &self,
+        argument: &'static str,
+        properties: &DeviceProperties,
+    ) -> Result<(), AttentionError> {
+        let demands = self.factors.iter().map(|factor| factor.demand(properties));
+        check_demands(
+            argument,
+            &demands.collect::<Vec<_>>(),
+            self.captured.tally(),
+        )
+    }
 }
 
 impl Factor {
+    /// What its function reads of what it captured.
+    pub fn demand(&self, properties: &DeviceProperties) -> Demand {
+        Demand {
+            name: self.function.name(),
+            needs: self.function.needs(properties),
+            first: self.first,
+        }
+    }
+
     /// The same factor with its captured values behind `by` others.
     pub fn shifted(self, by: Tally) -> Self {
         Self {

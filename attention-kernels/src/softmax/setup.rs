@@ -39,7 +39,7 @@ impl<'a> Setup<'a> {
         spec.validate()?;
         let problem = inputs.shapes().validate()?;
         check_elements(client, inputs)?;
-        check_captured(&inputs.modification, inputs.captured())?;
+        check_captured(&inputs.modification, inputs.captured(), client.properties())?;
         check_tables(&inputs.modification, problem.heads)?;
         check_blocks(inputs, &problem)?;
         check_grid(client, &problem)?;

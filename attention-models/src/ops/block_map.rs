@@ -6,7 +6,7 @@ use attention_core::{AttentionError, AttentionProblem};
 use attention_kernels::block_map::BlockShape;
 use burn::tensor::{Device, Int, Tensor};
 
-use super::{MaskMod, accept, backend, check::check_device, modification::check_captured};
+use super::{MaskMod, accept, backend, check::check_device, modification::check_mask};
 
 /// What a mask leaves of a tile of the score matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,8 @@ impl BlockMap {
     ///
     /// # Errors
     /// - [`AttentionError::Value`]: sizes of 0, a block that is no multiple of
-    ///   [`BLOCK_STEP`](super::BLOCK_STEP), a device that has no kernels
+    ///   [`BLOCK_STEP`](super::BLOCK_STEP), a device that has no kernels, a function that reads what it
+    ///   did not capture
     /// - [`AttentionError::Device`], [`AttentionError::Shape`]: what the mask captured lies on another
     ///   device, or is empty
     ///
@@ -101,7 +102,7 @@ impl BlockMap {
                 accepted: "a device with kernels".into(),
             });
         }
-        check_captured("mask", mask.captured(), device)?;
+        check_mask("mask", &mask, device)?;
         let (rows, columns) = backend::block_lists(mask.clone(), shape, device);
         Ok(Self {
             mask,

@@ -40,9 +40,7 @@ pub(super) fn check(
     #[cfg(feature = "cube")]
     super::modification::check(options, problem.heads, &device)?;
     #[cfg(feature = "cube")]
-    if let Some(available) = super::backend::max_bindings(&device) {
-        super::modification::buffers(options).check(available, device.is_autodiff())?;
-    }
+    super::modification::check_buffers(options, &device)?;
     #[cfg(feature = "cube")]
     if let Some(map) = &options.block_map {
         map.check(&problem, &device)?;

@@ -7,7 +7,9 @@ use attention_kernels::{
 };
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use super::{AttentionOptions, check::check_device};
+use cubecl::ir::DeviceProperties;
+
+use super::{AttentionOptions, backend::of_properties, check::check_device};
 
 /// A [score modification](attention_kernels::modification::ScoreMod) that captures Burn tensors. Tables
 /// that [`lookup`](attention_kernels::modification::ScoreMod::lookup) adds entries of are learned: they
@@ -94,38 +96,51 @@ pub(super) fn captured_gradient() -> AttentionError {
     }
 }
 
-/// Refuses captured tensors that do not lie on `device`, hold nothing, or expect a gradient.
+/// Refuses captured tensors that do not lie on `device`, hold nothing, or expect a gradient, and
+/// functions that read values which they did not capture.
 pub(super) fn check(
     options: &AttentionOptions,
     heads: usize,
     device: &Device,
 ) -> Result<(), AttentionError> {
-    let captured = [
-        (
-            "score_mod",
-            options.score_mod.as_ref().map(ScoreMod::captured),
-        ),
-        ("mask_mod", options.mask_mod.as_ref().map(MaskMod::captured)),
-        (
-            "weight_mod",
-            options.weight_mod.as_ref().map(WeightMod::captured),
-        ),
-    ];
-    for (argument, values) in captured {
-        if let Some(values) = values {
-            check_captured(argument, values, device)?;
-            for table in &values.tables {
-                let entries = table.entries.dims()[0] as u32;
-                let slots = table.slots;
-                Table { entries, slots }.validate(heads)?;
-            }
+    if let Some(score) = &options.score_mod {
+        check_captured("score_mod", score.captured(), device)?;
+        check_functions(device, |on| score.validate("score_mod", on))?;
+        for table in &score.captured().tables {
+            let entries = table.entries.dims()[0] as u32;
+            let slots = table.slots;
+            Table { entries, slots }.validate(heads)?;
         }
+    }
+    if let Some(mask) = &options.mask_mod {
+        check_mask("mask_mod", mask, device)?;
+    }
+    if let Some(weight) = &options.weight_mod {
+        check_captured("weight_mod", weight.captured(), device)?;
+        check_functions(device, |on| weight.validate("weight_mod", on))?;
     }
     Ok(())
 }
 
-/// [`check`] of what the function of one `argument` captured.
-pub(super) fn check_captured(
+/// [`check`] of a mask, which is the `argument`.
+pub(super) fn check_mask(
+    argument: &'static str,
+    mask: &MaskMod,
+    device: &Device,
+) -> Result<(), AttentionError> {
+    check_captured(argument, mask.captured(), device)?;
+    check_functions(device, |on| mask.validate(argument, on))
+}
+
+/// Only devices with kernels run functions; the others refuse them later.
+fn check_functions(
+    device: &Device,
+    validate: impl FnOnce(&DeviceProperties) -> Result<(), AttentionError>,
+) -> Result<(), AttentionError> {
+    of_properties(device, validate).unwrap_or(Ok(()))
+}
+
+fn check_captured(
     argument: &'static str,
     values: &CapturedValues<Tensor<1>, Tensor<1, Int>>,
     device: &Device,
@@ -150,8 +165,19 @@ pub(super) fn check_captured(
     Ok(())
 }
 
+/// Refuses more buffers than a kernel may bind on `device`.
+pub(super) fn check_buffers(
+    options: &AttentionOptions,
+    device: &Device,
+) -> Result<(), AttentionError> {
+    let available = of_properties(device, |on| on.hardware.max_bindings);
+    available.map_or(Ok(()), |available| {
+        buffers(options).check(available, device.is_autodiff())
+    })
+}
+
 /// What the options bind.
-pub(super) fn buffers(options: &AttentionOptions) -> Buffers {
+fn buffers(options: &AttentionOptions) -> Buffers {
     let mapped = options.block_map.as_ref().map(|map| map.mask.captured());
     let captured: Vec<_> = [
         options.score_mod.as_ref().map(ScoreMod::captured),

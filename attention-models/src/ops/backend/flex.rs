@@ -24,6 +24,7 @@ use super::values::{
     MaybeInt, Output,
 };
 use super::{AttentionOps, launched, output_shapes};
+pub(super) use memory::properties;
 use memory::{Uploads, client, contiguous, download, plain};
 
 impl AttentionOps for Flex {

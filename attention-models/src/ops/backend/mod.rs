@@ -15,6 +15,8 @@ use burn::backend::{
 };
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 
+use cubecl::ir::DeviceProperties;
+
 use super::{AttentionOptions, MaskMod, modification::Flat};
 use values::{
     BackwardInputs, BackwardInputsMetadata, BlockLists, BlockListsMetadata, Call, InputGradients,
@@ -56,10 +58,15 @@ pub(super) fn has_kernels(device: &Device) -> bool {
     }
 }
 
-/// How many buffers a kernel may bind, where that is limited.
-pub(super) fn max_bindings(device: &Device) -> Option<u32> {
+/// What `ask` finds in the properties of the runtime that [`attention`] of this device runs on.
+pub(super) fn of_properties<R>(
+    device: &Device,
+    ask: impl FnOnce(&DeviceProperties) -> R,
+) -> Option<R> {
     match device.clone().without_autodiff().as_dispatch() {
-        DispatchDevice::Cube(device) => Some(device.client().properties().hardware.max_bindings),
+        DispatchDevice::Cube(device) => Some(ask(device.client().properties())),
+        #[cfg(feature = "cpu")]
+        DispatchDevice::Flex(_) => Some(ask(flex::properties())),
         _ => None,
     }
 }

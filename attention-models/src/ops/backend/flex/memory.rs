@@ -10,6 +10,7 @@ use burn_flex::{FlexTensor, Layout};
 use cubecl::{
     client::Client,
     cpu::compute::server::CpuServer,
+    ir::DeviceProperties,
     server::{Handle, ServerError},
 };
 
@@ -17,6 +18,11 @@ use cubecl::{
 pub(super) fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT.get_or_init(|| cubecl::Device::Cpu(Default::default()).client())
+}
+
+/// Its properties.
+pub(in super::super) fn properties() -> &'static DeviceProperties {
+    client().properties()
 }
 
 /// A tensor whose strides a kernel can follow: only a flipped one, whose strides are negative, is
