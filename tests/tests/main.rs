@@ -10,6 +10,7 @@ mod differential;
 mod differential_module;
 mod dropout;
 mod examples;
+mod flex_memory;
 mod goldens;
 mod maps;
 mod maps_rules;

@@ -194,6 +194,10 @@ fn record<B: AttentionOps, C: CheckpointStrategy, const N: usize>(
             (prepared.finish(out), lse)
         }
         OpsKind::Tracked(prepared) => {
+            let call = Call {
+                recorded: true,
+                ..call
+            };
             let output = B::attention_forward(inputs.clone(), call.clone());
             let (out, lse) = (output.out.clone(), output.lse.clone());
             let saved = Saved {

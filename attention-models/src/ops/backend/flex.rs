@@ -1,11 +1,12 @@
 //! Flex: the CubeCL kernels, run by the CubeCL CPU runtime on what lies in flex's memory.
 //!
 //! The CPU runtime computes only in memory that it allocated itself, so what the inputs cover of
-//! flex's storage is copied once, as it lies, and read with its strides. Results are handed back
-//! without a copy.
+//! flex's storage is copied once, as it lies, and read with its strides; the backward pass finds the
+//! copies of the forward. Results are handed back without a copy.
 
 mod maps;
 mod memory;
+mod twins;
 
 use attention_core::AttentionError;
 use attention_kernels::{
@@ -25,7 +26,7 @@ use super::values::{
 };
 use super::{AttentionOps, launched, output_shapes};
 pub(super) use memory::properties;
-use memory::{Uploads, client, contiguous, download, plain};
+use memory::{Uploads, client, contiguous, download, download_kept, plain};
 
 impl AttentionOps for Flex {
     fn attention_forward(inputs: Inputs<Self>, call: Call) -> Output<Self> {
@@ -62,11 +63,17 @@ fn forward(inputs: Inputs<Flex>, call: Call) -> Result<Output<Flex>, AttentionEr
     let dtype = inputs.query.dtype();
     let (out, lse) = output_shapes(inputs.query.shape().dims(), inputs.value.shape().dims());
     let uploads = Uploads::new(&input_tensors(&inputs))?;
-    let spec = call.spec;
+    let (spec, recorded) = (call.spec, call.recorded);
     let output = softmax::forward(client(), &kernel_inputs(&uploads, &inputs, call), &spec)?;
+    let result = if recorded {
+        uploads.keep();
+        download_kept
+    } else {
+        download
+    };
     Ok(Output {
-        out: download(output.out, out.into(), dtype)?,
-        lse: download(output.lse, lse.into(), DType::F32)?,
+        out: result(output.out, out.into(), dtype)?,
+        lse: result(output.lse, lse.into(), DType::F32)?,
     })
 }
 

@@ -104,6 +104,7 @@ pub(super) fn attention(
         spec: options.spec,
         modification: flat.modification,
         blocks,
+        recorded: false,
     };
     let output = <Dispatch as AttentionOps>::attention_forward(inputs, call);
     (

@@ -38,6 +38,8 @@ pub struct Call {
     pub modification: Modification,
     /// What the block map was made for.
     pub blocks: Option<BlockShape>,
+    /// Whether a backward pass follows, which reads the same inputs.
+    pub recorded: bool,
 }
 
 /// The tensors of a forward pass; the mask in Burn's polarity, and what code captured in one

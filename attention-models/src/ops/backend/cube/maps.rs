@@ -29,6 +29,7 @@ impl MapOps for CubeBackend {
             spec,
             modification,
             blocks: None,
+            recorded: false,
         };
         let inputs = maps::MapInputs {
             forward: kernel_inputs(inputs.forward, call),

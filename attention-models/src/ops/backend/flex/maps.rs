@@ -51,6 +51,7 @@ fn compute(
         spec: *spec,
         modification,
         blocks: None,
+        recorded: false,
     };
     let kernel_inputs = maps::MapInputs {
         forward: kernel_inputs(&uploads, forward, call),

@@ -1,11 +1,16 @@
 //! The crossing between flex's memory and that of the CubeCL CPU runtime.
 
-use std::{num::NonZero, ops::Range, sync::OnceLock, thread};
+use std::{
+    num::NonZero,
+    ops::Range,
+    sync::{Arc, OnceLock},
+    thread,
+};
 
 use attention_core::AttentionError;
 use attention_kernels::TensorRef;
 use burn::backend::cubecl::dtype_to_elem_type;
-use burn::tensor::{BoolStore, DType, Shape};
+use burn::tensor::{BoolStore, Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use cubecl::{
     client::Client,
@@ -13,6 +18,8 @@ use cubecl::{
     ir::DeviceProperties,
     server::{Handle, ServerError},
 };
+
+use super::twins;
 
 /// The CubeCL CPU runtime, opened on first use.
 pub(super) fn client() -> &'static Client {
@@ -50,15 +57,27 @@ pub(super) fn download(
     Ok(FlexTensor::new(bytes, Layout::contiguous(shape), dtype))
 }
 
+/// [`download`] of what the backward pass will read: it finds the buffer again.
+pub(super) fn download_kept(
+    handle: Handle,
+    shape: Shape,
+    dtype: DType,
+) -> Result<FlexTensor, AttentionError> {
+    let tensor = download(handle.clone(), shape, dtype)?;
+    twins::remember(&tensor.data_arc(), byte_span(&tensor), handle);
+    Ok(tensor)
+}
+
 /// Part of a flex storage and its copy.
 struct Region {
-    storage: *const u8,
+    storage: Arc<Bytes>,
     bytes: Range<usize>,
     copy: Handle,
 }
 
 /// What some tensors cover of their storages, copied once: views of one storage that overlap, as
-/// the parts of a packed query-key-value projection do, share a copy.
+/// the parts of a packed query-key-value projection do, share a copy. What was kept of a forward pass
+/// is not copied again.
 pub(super) struct Uploads {
     regions: Vec<Region>,
 }
@@ -68,14 +87,32 @@ impl Uploads {
         let regions = covered(tensors)
             .into_iter()
             .map(|(storage, bytes)| {
+                let (bytes, copy) = match twins::find(&storage, &bytes) {
+                    Some(kept) => kept,
+                    None => (bytes.clone(), upload(&storage[bytes])?),
+                };
                 Ok(Region {
-                    storage: storage.as_ptr(),
-                    copy: upload(&storage[bytes.clone()])?,
+                    storage,
                     bytes,
+                    copy,
                 })
             })
             .collect::<Result<_, AttentionError>>()?;
         Ok(Self { regions })
+    }
+
+    /// Keeps the copies for the backward pass, as long as their tensors live.
+    pub(super) fn keep(&self) {
+        for region in &self.regions {
+            let Region {
+                storage,
+                bytes,
+                copy,
+            } = region;
+            if twins::find(storage, bytes).is_none() {
+                twins::remember(storage, bytes.clone(), copy.clone());
+            }
+        }
     }
 
     /// A contiguous tensor of rank 1 that was uploaded, as `[1, 1, 1, elements]`.
@@ -87,11 +124,11 @@ impl Uploads {
     /// A tensor that was uploaded, of rank 4, or of rank 3 with a last dimension of 1 to come.
     pub(super) fn view(&self, tensor: &FlexTensor) -> TensorRef {
         let span = byte_span(tensor);
-        let storage = tensor.bytes().as_ptr();
+        let storage = tensor.data_arc();
         let region = self
             .regions
             .iter()
-            .find(|region| region.storage == storage && contains(&region.bytes, &span))
+            .find(|region| Arc::ptr_eq(&region.storage, &storage) && contains(&region.bytes, &span))
             .expect("invariant: every tensor that is viewed was uploaded");
 
         let (mut shape, mut strides) = ([1; 4], [1; 4]);
@@ -113,12 +150,12 @@ impl Uploads {
 }
 
 /// The parts of storages that the tensors cover.
-fn covered<'a>(tensors: &[&'a FlexTensor]) -> Vec<(&'a [u8], Range<usize>)> {
-    let mut parts: Vec<(&[u8], Range<usize>)> = Vec::new();
+fn covered(tensors: &[&FlexTensor]) -> Vec<(Arc<Bytes>, Range<usize>)> {
+    let mut parts: Vec<(Arc<Bytes>, Range<usize>)> = Vec::new();
     for tensor in tensors {
-        let (storage, span) = (tensor.bytes(), byte_span(tensor));
+        let (storage, span) = (tensor.data_arc(), byte_span(tensor));
         let shared = parts.iter_mut().find(|(other, bytes)| {
-            other.as_ptr() == storage.as_ptr() && bytes.start < span.end && span.start < bytes.end
+            Arc::ptr_eq(other, &storage) && bytes.start < span.end && span.start < bytes.end
         });
         match shared {
             Some((_, bytes)) => {
