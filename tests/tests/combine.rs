@@ -11,7 +11,7 @@ use attention_models::{
 };
 use burn::tensor::{Device, Tensor};
 
-use crate::support::out_of_bounds;
+use crate::support::{out_of_bounds, outputs};
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
@@ -32,34 +32,25 @@ fn split_keys_merge_to_the_attention_over_all_of_them() {
     let case = Case::of(&Entry::new("split", [2, 4, 2, 33, 53, 32, 16]).with_spec(spec));
     let case = case.rounded_to(DType::F32);
     let failures = failures(&case, |device| {
-        let tracked = |tensor: &Tensor4| upload(tensor, DType::F32, device).require_grad();
-        let [query, key, value] =
-            [&case.inputs.query, &case.inputs.key, &case.inputs.value].map(tracked);
-        let part =
-            |tensor: &Tensor<4>, keys: std::ops::Range<usize>| tensor.clone().slice_dim(2, keys);
-        let attend = |keys: std::ops::Range<usize>| {
-            // Query `i` sees the keys up to `i + 20`: of those from `start` on, up to
-            // `i + 20 - start`.
-            let bias: Vec<f64> = (0..33 * keys.len())
-                .map(|n| (n / keys.len(), keys.start + n % keys.len()))
-                .map(|(i, j)| if j > i + 20 { f64::NEG_INFINITY } else { 0.0 })
-                .collect();
-            let bias = Tensor4::new([1, 1, 33, keys.len()], bias);
-            let options = AttentionOptions::default().with_bias(upload(&bias, DType::F32, device));
-            let (key, value) = (part(&key, keys.clone()), part(&value, keys));
-            attention_with_lse(query.clone(), key, value, options)
-        };
-        let (out, lse) = merge(merge(attend(0..17), attend(17..40)), attend(40..53));
-        let grad_out = upload(&case.grad_out, DType::F32, device);
-        let gradients = (out.clone() * grad_out).sum().backward();
-        let gradient = |tensor: &Tensor<4>| read(tensor.grad(&gradients).expect("tracked"));
-        vec![
-            ("out", read(out)),
-            ("lse", read(lse)),
-            ("dq", gradient(&query)),
-            ("dk", gradient(&key)),
-            ("dv", gradient(&value)),
-        ]
+        outputs(&case, DType::F32, device, &[], |[query, key, value]| {
+            let part = |tensor: &Tensor<4>, keys: std::ops::Range<usize>| {
+                tensor.clone().slice_dim(2, keys)
+            };
+            let attend = |keys: std::ops::Range<usize>| {
+                // Query `i` sees the keys up to `i + 20`: of those from `start` on, up to
+                // `i + 20 - start`.
+                let bias: Vec<f64> = (0..33 * keys.len())
+                    .map(|n| (n / keys.len(), keys.start + n % keys.len()))
+                    .map(|(i, j)| if j > i + 20 { f64::NEG_INFINITY } else { 0.0 })
+                    .collect();
+                let bias = Tensor4::new([1, 1, 33, keys.len()], bias);
+                let options =
+                    AttentionOptions::default().with_bias(upload(&bias, DType::F32, device));
+                let (key, value) = (part(&key, keys.clone()), part(&value, keys));
+                attention_with_lse(query.clone(), key, value, options)
+            };
+            merge(merge(attend(0..17), attend(17..40)), attend(40..53))
+        })
     });
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }

@@ -10,24 +10,24 @@ use serde_json::Value;
 
 use crate::{process, setup::Ready};
 
-/// Builds the `attention` program and returns where it lies.
+/// Builds one of the workspace's programs and returns where it lies.
 ///
 /// `--workspace` matters although one program is wanted: Cargo unites features over the selected packages, so
 /// any narrower selection would compile Burn and CubeCL a second time for `cargo test --workspace`.
-pub fn attention() -> Result<PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
     let mut build = process::cargo();
-    build.args(["build", "--workspace", "--bin", "attention"]);
+    build.args(["build", "--workspace", "--bin", name]);
     build
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
     let messages = process::capture(&mut build)?;
-    let program = messages.lines().find_map(executable);
-    program.context("cargo built no program called attention")
+    let program = messages.lines().find_map(|line| executable(line, name));
+    program.with_context(|| format!("cargo built no program called {name}"))
 }
 
-fn executable(message: &str) -> Option<PathBuf> {
+fn executable(message: &str, name: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let is_ours = message["target"]["name"] == "attention";
+    let is_ours = message["target"]["name"] == name;
     message["executable"]
         .as_str()
         .filter(|_| is_ours)

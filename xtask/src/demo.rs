@@ -19,7 +19,7 @@ impl Demo {
     /// From a photograph to a heat map: set-up, build, weights, picture.
     pub fn run(&self) -> Result<ExitCode> {
         let ready = setup::ensure()?;
-        let program = build::attention()?;
+        let program = build::program("attention")?;
         let built = Instant::now();
         let model = models::fetch_default("dinov2_s14")?;
         let photo = models::photo()?;

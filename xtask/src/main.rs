@@ -4,7 +4,9 @@ mod build;
 mod cache;
 mod demo;
 mod lint;
+mod matrix;
 mod models;
+mod package;
 mod process;
 mod setup;
 mod test;
@@ -39,6 +41,8 @@ enum Task {
     },
     /// Check formatting, clippy and the documentation
     Lint,
+    /// Lower every kernel for every GPU and compile it by the vendors' compilers, without a GPU
+    Matrix(matrix::Matrix),
     /// List or fetch pretrained models
     #[command(subcommand)]
     Models(models::Models),
@@ -61,6 +65,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(demo) => demo.run(),
         Task::Test { args } => test::run(&args),
         Task::Lint => lint::run(),
+        Task::Matrix(matrix) => matrix.run(),
         Task::Models(command) => command.run(),
     }
 }

@@ -13,7 +13,7 @@ use crate::{build, cache, models, process, setup};
 /// and `ATTENTION_CACHE` (whose `models` folder holds the pretrained weights).
 pub fn run(args: &[String]) -> Result<ExitCode> {
     let ready = setup::ensure()?;
-    let program = build::attention()?;
+    let program = build::program("attention")?;
     if let Err(error) = models::fetch_default("dinov2_s14") {
         eprintln!("warning: tests on pretrained weights cannot run: {error:#}");
     }

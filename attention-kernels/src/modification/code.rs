@@ -111,6 +111,11 @@ impl Modification {
         check_demands("modification", &demands, self.values.tally())
     }
 
+    /// Whether there is a mask.
+    pub fn masks(&self) -> bool {
+        self.code.masks()
+    }
+
     /// How many elements of floats, of integers and of learned tables it captured.
     pub fn captured_elements(&self) -> [usize; 3] {
         let sum = |lengths: &[u32]| lengths.iter().map(|&length| length as usize).sum();

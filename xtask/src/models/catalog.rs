@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{checkpoint::Checkpoint, dinov2, package::Package};
+use super::{checkpoint::Checkpoint, dinov2};
+use crate::package::Package;
 
 /// A pretrained model and where it comes from.
 pub struct Model {

@@ -4,8 +4,8 @@ use std::{env, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{catalog::Model, package};
-use crate::process;
+use super::catalog::Model;
+use crate::{package, process};
 
 /// Downloads the model's files; a large file is compared with the checksum that the hub announces.
 pub fn download(model: &Model, folder: &Path) -> Result<()> {

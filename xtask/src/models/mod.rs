@@ -5,7 +5,6 @@ mod checkpoint;
 mod dinov2;
 mod hub;
 mod onnx;
-mod package;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
-use crate::cache;
+use crate::{cache, package};
 use catalog::{MODELS, Model, PHOTO};
 
 /// What `cargo xtask models` takes.

@@ -9,8 +9,8 @@ use super::{
     checkpoint::{self, Checkpoint, Tensor},
     dinov2,
     onnx::{self, FLOAT, GraphProto, ModelProto, NodeProto, TensorProto},
-    package,
 };
+use crate::package;
 
 fn floats(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     values.into_iter().flat_map(f32::to_le_bytes).collect()

@@ -51,6 +51,16 @@ pub fn provide() -> Result<()> {
     make_prefix(&prefix).with_context(|| format!("cannot write {}", prefix.display()))
 }
 
+/// A folder with LLVM's programs, of the bundle or of Debian.
+pub fn programs() -> Result<Option<PathBuf>> {
+    let folders = [prefix()?.join("bin"), Path::new(DEBIAN_LLVM).join("bin")];
+    let has_all = |folder: &PathBuf| {
+        let mut programs = ["llvm-readelf", "llvm-objdump"].iter();
+        programs.all(|program| folder.join(program).is_file())
+    };
+    Ok(folders.into_iter().find(has_all))
+}
+
 /// Where the bundler looks.
 fn prefix() -> Result<PathBuf> {
     let base = directories::BaseDirs::new().context("this user has no home folder")?;

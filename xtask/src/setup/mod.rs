@@ -11,6 +11,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 
+pub use apt::{available as has_apt, install as install_packages};
+pub use llvm::programs as llvm_programs;
 pub use python::python_with_pip;
 
 /// What set-up leaves for the other tasks.

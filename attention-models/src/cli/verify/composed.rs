@@ -4,15 +4,18 @@
 use std::path::Path;
 
 use anyhow::Result;
-use attention_core::{DType, oracle::Mask4};
+use attention_core::{
+    DType,
+    oracle::{Mask4, Tensor4},
+};
 use burn::tensor::{Device, Tensor};
 
 use super::{
     bound::{bound, distance, largest},
     differential, dropout,
-    operations::Folder,
+    operations::{Folder, Tensors},
     packed,
-    run::{dtype_name, upload_mask},
+    run::{dtype_name, floats, gradient, upload, upload_mask},
     sinks, split,
 };
 use crate::{
@@ -90,6 +93,59 @@ impl Composed {
             }
         };
         Ok(self.expected.iter().map(row).collect())
+    }
+}
+
+/// The inputs of a golden's case, the gradients that its outputs receive, and what is learned.
+pub struct Given {
+    inputs: [Tensor4; 3],
+    grad_out: Tensor4,
+    learned: Vec<(&'static str, Tensor4)>,
+}
+
+impl Given {
+    /// `q`, `k`, `v`, `d_out`, and `learned` inputs of these names.
+    pub fn read(tensors: &Tensors, learned: &[&'static str]) -> Result<Self> {
+        let learned = learned.iter().map(|&name| Ok((name, tensors.input(name)?)));
+        Ok(Self {
+            inputs: [
+                tensors.input("q")?,
+                tensors.input("k")?,
+                tensors.input("v")?,
+            ],
+            grad_out: tensors.input("d_out")?,
+            learned: learned.collect::<Result<_>>()?,
+        })
+    }
+
+    /// What `attend` gives of the inputs and of what is learned, and their gradients. `grad_out` makes
+    /// the output's gradient fit the output.
+    pub fn outputs<const D: usize, const L: usize>(
+        &self,
+        device: &Device,
+        grad_out: impl FnOnce(Tensor<4>) -> Tensor<D>,
+        attend: impl FnOnce([Tensor<4>; 3], &[Tensor<4>]) -> Result<(Tensor<D>, Tensor<L>)>,
+    ) -> Result<Named> {
+        let tracked = |input: &Tensor4| upload(input, DType::F32, device).require_grad();
+        let inputs = self.inputs.each_ref().map(tracked);
+        let learned: Vec<_> = self
+            .learned
+            .iter()
+            .map(|(_, input)| tracked(input))
+            .collect();
+        let (out, lse) = attend(inputs.clone(), &learned)?;
+        let loss = out.clone() * grad_out(upload(&self.grad_out, DType::F32, device));
+        let gradients = loss.sum().backward();
+        let mut outputs: Named = vec![("out".into(), floats(out)), ("lse".into(), floats(lse))];
+        let names = self.learned.iter().map(|(name, _)| *name);
+        for (name, input) in ["q", "k", "v"]
+            .into_iter()
+            .chain(names)
+            .zip(inputs.iter().chain(&learned))
+        {
+            outputs.push((format!("d{name}"), gradient(input, &gradients)?));
+        }
+        Ok(outputs)
     }
 }
 

@@ -1,16 +1,13 @@
 //! The golden `varlen_packed`: sequences one after the other, each on its own.
 
 use anyhow::Result;
-use attention_core::{
-    CausalAlignment, DType,
-    oracle::{Mask4, Tensor4},
-};
+use attention_core::{CausalAlignment, oracle::Mask4};
 use burn::tensor::Tensor;
 
 use super::{
-    composed::{Attention, Composed},
+    composed::{Attention, Composed, Given},
     operations::Folder,
-    run::{floats, gradient, upload, upload_mask},
+    run::upload_mask,
 };
 use crate::ops::{
     AttentionOptions, PackedSequences, composition::unfused_attention, try_attention_packed,
@@ -20,12 +17,7 @@ use crate::ops::{
 /// sequence.
 pub fn read(golden: &Folder, name: &str) -> Result<Composed> {
     let tensors = golden.case(name);
-    let inputs = [
-        tensors.input("q")?,
-        tensors.input("k")?,
-        tensors.input("v")?,
-    ];
-    let grad_out = tensors.input("d_out")?;
+    let given = Given::read(&tensors, &[])?;
     let ends = |name| {
         let ends = tensors.integers(name)?.into_iter();
         Ok::<Vec<usize>, anyhow::Error>(ends.map(|end| end as usize).collect())
@@ -39,36 +31,28 @@ pub fn read(golden: &Folder, name: &str) -> Result<Composed> {
         expected: tensors.exact(),
         compute: Box::new(move |device, attention| {
             let device = device.clone().autodiff();
-            let tracked = |input: &Tensor4| upload(input, DType::F32, &device).require_grad();
-            let [query, key, value] = inputs.each_ref().map(tracked);
-            let packed = [&query, &key, &value].map(|input| input.clone().squeeze_dim::<3>(0));
-            let (out, lse) = match attention {
-                Attention::Fused => {
-                    let sequences =
-                        PackedSequences::try_new(&of_queries, &of_keys, causal, &device)?;
-                    let [query, key, value] = packed;
-                    let options = AttentionOptions::default();
-                    try_attention_packed(query, key, value, &sequences, options)?
-                }
-                Attention::Unfused => {
-                    let mask = hidden(&of_queries, &of_keys, causal.is_some());
-                    let options =
-                        AttentionOptions::default().with_mask(upload_mask(&mask, &device));
-                    let batched = packed.map(|input| input.unsqueeze_dim::<4>(0).swap_dims(1, 2));
-                    let [query, key, value] = batched;
-                    let (out, lse) = unfused_attention(query, key, value, options)?;
-                    (out.swap_dims(1, 2).squeeze_dim(0), lse.squeeze_dim::<2>(0))
-                }
-            };
-            let upstream: Tensor<3> = upload(&grad_out, DType::F32, &device).squeeze_dim(0);
-            let gradients = (out.clone() * upstream).sum().backward();
-            Ok(vec![
-                ("out".into(), floats(out)),
-                ("lse".into(), floats(lse)),
-                ("dq".into(), gradient(&query, &gradients)?),
-                ("dk".into(), gradient(&key, &gradients)?),
-                ("dv".into(), gradient(&value, &gradients)?),
-            ])
+            let without_batch = |tensor: Tensor<4>| tensor.squeeze_dim::<3>(0);
+            given.outputs(&device, without_batch, |inputs, _| {
+                let [query, key, value] = inputs.map(without_batch);
+                Ok(match attention {
+                    Attention::Fused => {
+                        let sequences =
+                            PackedSequences::try_new(&of_queries, &of_keys, causal, &device)?;
+                        let options = AttentionOptions::default();
+                        try_attention_packed(query, key, value, &sequences, options)?
+                    }
+                    Attention::Unfused => {
+                        let mask = hidden(&of_queries, &of_keys, causal.is_some());
+                        let options =
+                            AttentionOptions::default().with_mask(upload_mask(&mask, &device));
+                        let batched = [query, key, value]
+                            .map(|input| input.unsqueeze_dim::<4>(0).swap_dims(1, 2));
+                        let [query, key, value] = batched;
+                        let (out, lse) = unfused_attention(query, key, value, options)?;
+                        (out.swap_dims(1, 2).squeeze_dim(0), lse.squeeze_dim::<2>(0))
+                    }
+                })
+            })
         }),
     })
 }

@@ -1,0 +1,170 @@
+//! The compile matrix as a program: `cargo xtask matrix` calls it.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use anyhow::{Context, Result};
+use attention_matrix::{
+    cases::{self, Case},
+    inspect::Tools,
+    picture,
+    run::{Plan, run},
+    table::{self, Outcome, Row},
+    target::{self, Target},
+};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Lowers every kernel for every GPU without one, compiles it where the vendor's compiler is at
+/// hand, and says what it needs.
+#[derive(Parser)]
+#[command(name = "attention-matrix")]
+struct Cli {
+    /// Only targets whose name contains this: sm_90a, gfx, wgsl, spirv, msl
+    #[arg(long)]
+    target: Option<String>,
+    /// Only kernels whose name contains this
+    #[arg(long)]
+    kernel: Option<String>,
+    /// Only cases whose name contains this: measured/, code/alibi, maps/
+    #[arg(long)]
+    case: Option<String>,
+    /// Write matrix.md, matrix.json, matrix.svg and, in a folder for each target, what was lowered
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// Fail where a kernel needs more than in this matrix.json
+    #[arg(long)]
+    compare: Option<PathBuf>,
+    /// A CUDA toolkit's folder: bin/ptxas and bin/nvdisasm
+    #[arg(long)]
+    cuda: Option<PathBuf>,
+    /// A folder with llvm-readelf and llvm-objdump
+    #[arg(long)]
+    llvm: Option<PathBuf>,
+    /// Khronos' validator of SPIR-V
+    #[arg(long)]
+    spirv_val: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Cli {
+    fn run(&self) -> Result<ExitCode> {
+        let mut targets = target::all();
+        targets.retain(|target| fits(target.name, &self.target));
+        let mut cases = cases::all()?;
+        cases.retain(|case| fits(&case.name, &self.case));
+        let tools = Tools {
+            cuda: self.cuda.clone(),
+            llvm: self.llvm.clone(),
+            spirv_val: self.spirv_val.clone(),
+        };
+        let plan = Plan {
+            cases: &cases,
+            kernel: self.kernel.as_deref(),
+            tools: &tools,
+            keep: self.report.as_deref(),
+        };
+        let rows = compile(&plan, &targets)?;
+        println!("{}\n{}", table::summary(&rows), table::reasons(&rows));
+        if let Some(folder) = &self.report {
+            let page = format!(
+                "{}\n{}\n{}",
+                table::summary(&rows),
+                table::reasons(&rows),
+                table::details(&rows)
+            );
+            fs::create_dir_all(folder)?;
+            fs::write(folder.join("matrix.md"), page)?;
+            fs::write(folder.join("matrix.json"), json(&rows)?)?;
+            picture::draw(&rows, &folder.join("matrix.svg"))?;
+        }
+        let mut code = ExitCode::SUCCESS;
+        if rows
+            .iter()
+            .any(|row| matches!(row.outcome, Outcome::Failed(_)))
+        {
+            code = ExitCode::FAILURE;
+        }
+        if let Some(file) = &self.compare {
+            let before = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            let mut before: Vec<Row> = serde_json::from_str(&before)?;
+            before.retain(|row| {
+                fits(&row.target, &self.target)
+                    && fits(&row.case, &self.case)
+                    && fits(&row.kernel, &self.kernel)
+            });
+            for sentence in table::regressions(&before, &rows) {
+                println!("worse: {sentence}");
+                code = ExitCode::FAILURE;
+            }
+        }
+        Ok(code)
+    }
+}
+
+fn fits(name: &str, part: &Option<String>) -> bool {
+    part.as_ref()
+        .is_none_or(|part| name.contains(part.as_str()))
+}
+
+/// A line for each row, so that a change shows as one.
+fn json(rows: &[Row]) -> Result<String> {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(serde_json::to_string)
+        .collect::<Result<_, _>>()?;
+    Ok(format!("[\n{}\n]\n", rows.join(",\n")))
+}
+
+/// Every core takes the next target.
+fn compile(plan: &Plan, targets: &[Target]) -> Result<Vec<Row>> {
+    let bar = ProgressBar::new((plan.cases.len() * targets.len()) as u64);
+    let style = "{elapsed_precise} {bar:30} {pos}/{len} cases  {wide_msg}";
+    bar.set_style(ProgressStyle::with_template(style)?);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(target) = targets.get(index) else {
+                return done;
+            };
+            let step = |case: &Case| {
+                bar.set_message(format!("{} {}", target.name, case.name));
+                bar.inc(1);
+            };
+            done.push((index, run(plan, target, index as u16, step)));
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, Into::into);
+    let mut results = thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        let mut results = Vec::new();
+        for result in joined {
+            results.extend(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        results
+    });
+    bar.finish_and_clear();
+    results.sort_by_key(|(index, _)| *index);
+    let mut rows = Vec::new();
+    for (_, result) in results {
+        rows.extend(result?);
+    }
+    Ok(rows)
+}

@@ -1,0 +1,200 @@
+//! What became of every kernel on every target, as rows.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde::{Deserialize, Serialize};
+
+/// How far a kernel got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome", content = "reason")]
+pub enum Outcome {
+    /// Lowered, and taken by the vendor's compiler or by the language's own validator.
+    Compiled,
+    /// Lowered; nothing here compiles or validates it, and why.
+    Lowered(String),
+    /// Not launched: the library's own refusal, which its caller is told.
+    Refused(String),
+    /// Not lowered, compiled or validated, and what was said.
+    Failed(String),
+}
+
+/// What was counted in a kernel. What a target has no word for, or nothing could count, is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Bytes that the units of a cube share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_memory: Option<u64>,
+    /// Storage buffers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffers: Option<u64>,
+    /// Registers of a unit: of a lane, where there are vector and scalar ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registers: Option<u64>,
+    /// Bytes of a unit that did not fit its registers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spilled: Option<u64>,
+    /// Instructions of the whole kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
+    /// Those that multiply matrices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<u64>,
+    /// Barriers of a cube.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barriers: Option<u64>,
+}
+
+/// One kernel of one case on one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// [`Target::name`](crate::target::Target::name)
+    pub target: String,
+    /// [`Case::name`](crate::cases::Case::name)
+    pub case: String,
+    /// The kernel, and its number in the case where it is launched more than once.
+    pub kernel: String,
+    /// How far it got.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// What got worse from one run to the next, a sentence each: a kernel that no longer compiles, is
+/// gone, spills more, waits at more barriers or shares more memory.
+pub fn regressions(before: &[Row], now: &[Row]) -> Vec<String> {
+    let key = |row: &Row| (row.target.clone(), row.case.clone(), row.kernel.clone());
+    let now: BTreeMap<_, _> = now.iter().map(|row| (key(row), row)).collect();
+    let mut sentences = Vec::new();
+    for old in before {
+        let place = format!("{} {} {}", old.target, old.case, old.kernel);
+        let Some(new) = now.get(&key(old)) else {
+            sentences.push(format!("{place} is gone"));
+            continue;
+        };
+        let worked = matches!(old.outcome, Outcome::Compiled | Outcome::Lowered(_));
+        match &new.outcome {
+            Outcome::Failed(reason) if worked => {
+                sentences.push(format!("{place} fails: {reason}"));
+            }
+            Outcome::Refused(reason) if worked => {
+                sentences.push(format!("{place} is refused: {reason}"));
+            }
+            _ => {}
+        }
+        for (what, before, now) in [
+            ("spilled bytes", old.counts.spilled, new.counts.spilled),
+            ("barriers", old.counts.barriers, new.counts.barriers),
+            (
+                "bytes of shared memory",
+                old.counts.shared_memory,
+                new.counts.shared_memory,
+            ),
+            ("storage buffers", old.counts.buffers, new.counts.buffers),
+        ] {
+            if let (Some(before), Some(now)) = (before, now)
+                && now > before
+            {
+                sentences.push(format!("{place} has {now} {what}, it had {before}"));
+            }
+        }
+    }
+    sentences
+}
+
+/// Targets in the order of their first row, with their rows.
+pub fn by_target(rows: &[Row]) -> Vec<(&str, Vec<&Row>)> {
+    let mut targets: Vec<(&str, Vec<&Row>)> = Vec::new();
+    for row in rows {
+        match targets.iter_mut().find(|(name, _)| *name == row.target) {
+            Some((_, rows)) => rows.push(row),
+            None => targets.push((&row.target, vec![row])),
+        }
+    }
+    targets
+}
+
+/// How many kernels of each target got how far, and the most that any of them needs.
+pub fn summary(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| target | kernels | compiled | lowered only | refused | failed | registers | spilled B | kernels that spill | shared B | buffers |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for (target, rows) in by_target(rows) {
+        let count = |of: fn(&Row) -> bool| rows.iter().filter(|row| of(row)).count();
+        let most = |of: fn(&Counts) -> Option<u64>| {
+            let most = rows.iter().filter_map(|row| of(&row.counts)).max();
+            most.map_or("-".into(), |most| most.to_string())
+        };
+        let _ = writeln!(
+            text,
+            "| {target} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            rows.len(),
+            count(|row| row.outcome == Outcome::Compiled),
+            count(|row| matches!(row.outcome, Outcome::Lowered(_))),
+            count(|row| matches!(row.outcome, Outcome::Refused(_))),
+            count(|row| matches!(row.outcome, Outcome::Failed(_))),
+            most(|counts| counts.registers),
+            most(|counts| counts.spilled),
+            count(|row| row.counts.spilled.is_some_and(|bytes| bytes > 0)),
+            most(|counts| counts.shared_memory),
+            most(|counts| counts.buffers),
+        );
+    }
+    text
+}
+
+/// The rows with what was counted in each, and every reason once.
+pub fn details(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| target | case | kernel | outcome | registers | spilled B | shared B | buffers | instructions | matrix | barriers |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let outcome = match &row.outcome {
+            Outcome::Compiled => "compiled",
+            Outcome::Lowered(_) => "lowered",
+            Outcome::Refused(_) => "refused",
+            Outcome::Failed(_) => "failed",
+        };
+        let counts = &row.counts;
+        let number = |count: Option<u64>| count.map_or("-".into(), |count| count.to_string());
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {outcome} | {} | {} | {} | {} | {} | {} | {} |",
+            row.target,
+            row.case,
+            row.kernel,
+            number(counts.registers),
+            number(counts.spilled),
+            number(counts.shared_memory),
+            number(counts.buffers),
+            number(counts.instructions),
+            number(counts.matrix),
+            number(counts.barriers),
+        );
+    }
+    text
+}
+
+/// Why rows did not compile: every reason with the number of its kernels, by target.
+pub fn reasons(rows: &[Row]) -> String {
+    let mut reasons: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    for row in rows {
+        let (how, reason) = match &row.outcome {
+            Outcome::Compiled => continue,
+            Outcome::Lowered(reason) => ("lowered only", reason),
+            Outcome::Refused(reason) => ("refused", reason),
+            Outcome::Failed(reason) => ("failed", reason),
+        };
+        *reasons.entry((&row.target, how, reason)).or_default() += 1;
+    }
+    let mut text = String::from("| target | | kernels | why |\n|---|---|---|---|\n");
+    for ((target, how, reason), kernels) in reasons {
+        let reason = reason.replace('|', "\\|").replace('\n', " ");
+        let _ = writeln!(text, "| {target} | {how} | {kernels} | {reason} |");
+    }
+    text
+}

@@ -1,0 +1,113 @@
+//! A part of the matrix on every target, without any vendor's compiler.
+
+use attention_matrix::{
+    cases,
+    inspect::Tools,
+    run::{Plan, run},
+    table::{Counts, Outcome, Row, regressions},
+    target,
+};
+
+/// Rows of the cases whose names begin like one of these, on targets whose names contain `part`.
+fn rows(part: &str, beginnings: &[&str]) -> Vec<Row> {
+    let mut cases = cases::all().expect("the sizes fit every variant");
+    cases.retain(|case| beginnings.iter().any(|name| case.name.starts_with(name)));
+    assert!(cases.len() >= beginnings.len(), "a name fits no case");
+    let plan = Plan {
+        cases: &cases,
+        kernel: None,
+        tools: &Tools::default(),
+        keep: None,
+    };
+    let targets = target::all().into_iter().enumerate();
+    let targets = targets.filter(|(_, target)| target.name.contains(part));
+    targets
+        .flat_map(|(index, target)| {
+            run(&plan, &target, index as u16, |_| ()).expect("nothing is written")
+        })
+        .collect()
+}
+
+fn failures(rows: &[Row]) -> Vec<String> {
+    let failed = rows.iter().filter_map(|row| match &row.outcome {
+        Outcome::Failed(reason) => Some(format!(
+            "{} {} {}: {reason}",
+            row.target, row.case, row.kernel
+        )),
+        _ => None,
+    });
+    failed.collect()
+}
+
+#[test]
+fn every_option_at_once_lowers_for_every_target_forward_and_backward() {
+    let rows = rows("", &["softmax/everything/f32"]);
+    assert_eq!(failures(&rows), [""; 0]);
+    for target in target::all() {
+        let kernels = rows.iter().filter(|row| row.target == target.name);
+        assert!(kernels.count() >= 4, "{} has too few kernels", target.name);
+    }
+}
+
+#[test]
+fn code_with_a_learned_table_and_a_block_map_lowers_where_code_is_shipped() {
+    for target in ["sm_90a", "gfx1100", "spirv"] {
+        let rows = rows(target, &["code/alibi", "block-map/sliding_window"]);
+        assert_eq!(failures(&rows), [""; 0]);
+    }
+}
+
+#[test]
+fn shaders_keep_the_limits_of_every_browser() {
+    let rows = rows(
+        "wgsl",
+        &["softmax/everything/f32", "code/relative", "maps/every"],
+    );
+    assert_eq!(failures(&rows), [""; 0]);
+    for row in rows {
+        assert_eq!(row.outcome, Outcome::Compiled);
+        assert!(row.counts.buffers.is_some_and(|buffers| buffers <= 8));
+        assert!(
+            row.counts
+                .shared_memory
+                .is_some_and(|bytes| bytes <= 16 * 1024)
+        );
+    }
+}
+
+fn row(kernel: &str, spilled: u64, outcome: Outcome) -> Row {
+    Row {
+        target: "sm_90a".into(),
+        case: "softmax/self/f32".into(),
+        kernel: kernel.into(),
+        outcome,
+        counts: Counts {
+            spilled: Some(spilled),
+            ..Counts::default()
+        },
+    }
+}
+
+#[test]
+fn a_spill_a_failure_and_a_missing_kernel_are_regressions_and_an_improvement_is_not() {
+    let before = [
+        row("spills", 0, Outcome::Compiled),
+        row("fails", 0, Outcome::Compiled),
+        row("goes", 0, Outcome::Compiled),
+        row("improves", 8, Outcome::Failed("as before".into())),
+    ];
+    let now = [
+        row("spills", 16, Outcome::Compiled),
+        row("fails", 0, Outcome::Failed("no such instruction".into())),
+        row("improves", 0, Outcome::Compiled),
+        row("comes", 64, Outcome::Compiled),
+    ];
+    assert_eq!(
+        regressions(&before, &now),
+        [
+            "sm_90a softmax/self/f32 spills has 16 spilled bytes, it had 0",
+            "sm_90a softmax/self/f32 fails fails: no such instruction",
+            "sm_90a softmax/self/f32 goes is gone",
+        ]
+    );
+}
