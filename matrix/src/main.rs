@@ -34,9 +34,12 @@ struct Cli {
     /// Only cases whose name contains this: measured/, code/alibi, maps/
     #[arg(long)]
     case: Option<String>,
-    /// Write matrix.md, matrix.json, matrix.svg and, in a folder for each target, what was lowered
+    /// Write matrix.md, matrix.json and matrix.svg into this folder
     #[arg(long)]
     report: Option<PathBuf>,
+    /// Keep what was lowered in this folder, in one for each target
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// Fail where a kernel needs more than in this matrix.json
     #[arg(long)]
     compare: Option<PathBuf>,
@@ -76,7 +79,7 @@ impl Cli {
             cases: &cases,
             kernel: self.kernel.as_deref(),
             tools: &tools,
-            keep: self.report.as_deref(),
+            keep: self.keep.as_deref(),
         };
         let rows = compile(&plan, &targets)?;
         println!("{}\n{}", table::summary(&rows), table::reasons(&rows));

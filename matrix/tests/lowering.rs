@@ -30,7 +30,7 @@ fn rows(part: &str, beginnings: &[&str]) -> Vec<Row> {
 
 fn failures(rows: &[Row]) -> Vec<String> {
     let failed = rows.iter().filter_map(|row| match &row.outcome {
-        Outcome::Failed(reason) => Some(format!(
+        Outcome::Failed(reason) | Outcome::Refused(reason) => Some(format!(
             "{} {} {}: {reason}",
             row.target, row.case, row.kernel
         )),
@@ -41,11 +41,19 @@ fn failures(rows: &[Row]) -> Vec<String> {
 
 #[test]
 fn every_option_at_once_lowers_for_every_target_forward_and_backward() {
-    let rows = rows("", &["softmax/everything/f32"]);
+    let mut rows = rows("", &["softmax/everything/f32"]);
+    // Mask and bias together bind more in the backward than WebGPU promises, and are refused.
+    let refused = |row: &Row| matches!(&row.outcome, Outcome::Refused(reason) if reason.contains("8 buffers"));
+    rows.retain(|row| !(row.target.starts_with("wgsl") && refused(row)));
     assert_eq!(failures(&rows), [""; 0]);
     for target in target::all() {
         let kernels = rows.iter().filter(|row| row.target == target.name);
-        assert!(kernels.count() >= 4, "{} has too few kernels", target.name);
+        let least = if target.name.starts_with("wgsl") {
+            1
+        } else {
+            5
+        };
+        assert!(kernels.count() >= least, "{} lacks kernels", target.name);
     }
 }
 
@@ -95,12 +103,14 @@ fn a_spill_a_failure_and_a_missing_kernel_are_regressions_and_an_improvement_is_
         row("fails", 0, Outcome::Compiled),
         row("goes", 0, Outcome::Compiled),
         row("improves", 8, Outcome::Failed("as before".into())),
+        row("differs", 100, Outcome::Compiled),
     ];
     let now = [
         row("spills", 16, Outcome::Compiled),
         row("fails", 0, Outcome::Failed("no such instruction".into())),
         row("improves", 0, Outcome::Compiled),
         row("comes", 64, Outcome::Compiled),
+        row("differs", 105, Outcome::Compiled),
     ];
     assert_eq!(
         regressions(&before, &now),
