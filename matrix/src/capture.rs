@@ -3,7 +3,10 @@
 use std::{
     any::Any,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use cubecl::{
@@ -40,14 +43,11 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// A device of these properties; `index` is its own in this process.
-    pub fn new(
-        index: u16,
-        name: &'static str,
-        properties: DeviceProperties,
-        target: TargetProperties,
-    ) -> Self {
-        let id = DeviceId::new(0, index);
+    /// A device of these properties.
+    pub fn new(name: &'static str, properties: DeviceProperties, target: TargetProperties) -> Self {
+        // A process knows a device by its index.
+        static DEVICES: AtomicU16 = AtomicU16::new(0);
+        let id = DeviceId::new(0, DEVICES.fetch_add(1, Ordering::Relaxed));
         let alignment = properties.memory.alignment as usize;
         let (utilities, _) = ServerUtilities::init(
             ServiceId::of::<CaptureServer>(id),

@@ -150,7 +150,7 @@ fn compile(plan: &Plan, targets: &[Target]) -> Result<Vec<Row>> {
                 bar.set_message(format!("{} {}", target.name, case.name));
                 bar.inc(1);
             };
-            done.push((index, run(plan, target, index as u16, step)));
+            done.push((index, run(plan, target, step)));
         }
     };
     let cores = thread::available_parallelism().map_or(1, Into::into);

@@ -34,13 +34,8 @@ pub struct Plan<'a> {
 ///
 /// # Errors
 /// A folder that cannot be written.
-pub fn run(plan: &Plan, target: &Target, index: u16, done: impl Fn(&Case)) -> Result<Vec<Row>> {
-    let device = Capture::new(
-        index,
-        target.name,
-        target.properties.clone(),
-        (target.matrix)(),
-    );
+pub fn run(plan: &Plan, target: &Target, done: impl Fn(&Case)) -> Result<Vec<Row>> {
+    let device = Capture::new(target.name, target.properties.clone(), (target.matrix)());
     let mut seen = HashSet::<KernelId>::new();
     let mut rows = Vec::new();
     for case in plan.cases {
@@ -82,7 +77,7 @@ fn compile(
 ) -> Result<Row> {
     let lowered = match lower(kernel, target) {
         Ok(lowered) => lowered,
-        Err(error) => return Ok(row(target, case, name, Outcome::Failed(error.to_string()))),
+        Err(error) => return Ok(row(target, case, name, not_lowered(&error.to_string()))),
     };
     if let Some(folder) = plan.keep {
         let folder = folder.join(target.name);
@@ -110,6 +105,14 @@ fn row(target: &Target, case: &Case, kernel: &str, outcome: Outcome) -> Row {
         outcome,
         counts: Counts::default(),
     }
+}
+
+/// PTX needs NVIDIA's library for some functions, such as the logarithm.
+fn not_lowered(said: &str) -> Outcome {
+    if said.contains("libdevice.10.bc was not found") {
+        return Outcome::Untried("no libdevice was found: `CUDA_PATH`".into());
+    }
+    Outcome::Failed(said.into())
 }
 
 /// `a::b::attention_forward::AttentionForward<f32, ..>` is `attention_forward`.

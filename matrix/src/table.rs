@@ -12,6 +12,8 @@ pub enum Outcome {
     Compiled,
     /// Lowered; nothing here compiles or validates it, and why.
     Lowered(String),
+    /// Not lowered, for something of a vendor's is missing here, and what.
+    Untried(String),
     /// Not launched: the library's own refusal, which its caller is told.
     Refused(String),
     /// Not lowered, compiled or validated, and what was said.
@@ -122,8 +124,8 @@ pub fn by_target(rows: &[Row]) -> Vec<(&str, Vec<&Row>)> {
 /// How many kernels of each target got how far, and the most that any of them needs.
 pub fn summary(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| target | kernels | compiled | lowered only | refused | failed | registers | spilled B | kernels that spill | shared B | buffers |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| target | kernels | compiled | lowered only | untried | refused | failed | registers | spilled B | kernels that spill | shared B | buffers |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for (target, rows) in by_target(rows) {
         let count = |of: fn(&Row) -> bool| rows.iter().filter(|row| of(row)).count();
@@ -133,10 +135,11 @@ pub fn summary(rows: &[Row]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {target} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {target} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             rows.len(),
             count(|row| row.outcome == Outcome::Compiled),
             count(|row| matches!(row.outcome, Outcome::Lowered(_))),
+            count(|row| matches!(row.outcome, Outcome::Untried(_))),
             count(|row| matches!(row.outcome, Outcome::Refused(_))),
             count(|row| matches!(row.outcome, Outcome::Failed(_))),
             most(|counts| counts.registers),
@@ -160,6 +163,7 @@ pub fn details(rows: &[Row]) -> String {
         let outcome = match &row.outcome {
             Outcome::Compiled => "compiled",
             Outcome::Lowered(_) => "lowered",
+            Outcome::Untried(_) => "untried",
             Outcome::Refused(_) => "refused",
             Outcome::Failed(_) => "failed",
         };
@@ -190,6 +194,7 @@ pub fn reasons(rows: &[Row]) -> String {
         let (how, reason) = match &row.outcome {
             Outcome::Compiled => continue,
             Outcome::Lowered(reason) => ("lowered only", reason),
+            Outcome::Untried(reason) => ("untried", reason),
             Outcome::Refused(reason) => ("refused", reason),
             Outcome::Failed(reason) => ("failed", reason),
         };
