@@ -51,12 +51,12 @@ pub fn lower(kernel: &dyn CubeKernel, target: &Target) -> Result<Lowered, Compil
             lowered(kernel.to_string().into_bytes(), "metal", shared)
         }
         Compiler::Wgsl(options) => {
-            let kernel = WgslCompiler::default().compile(definition, options)?;
+            let kernel = WgslCompiler.compile(definition, options)?;
             let shared = kernel.shared_memory_size;
             lowered(kernel.to_string().into_bytes(), "wgsl", shared)
         }
         Compiler::Spirv(options) => {
-            let kernel = SpirvCompiler::default().compile(definition, options)?;
+            let kernel = SpirvCompiler.compile(definition, options)?;
             let words = kernel.assembled_module.iter();
             let bytes = words.flat_map(|word| word.to_le_bytes()).collect();
             lowered(bytes, "spv", kernel.shared_size)
