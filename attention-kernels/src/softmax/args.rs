@@ -23,6 +23,8 @@ pub(crate) struct Sizes {
     pub softcap: f32,
     /// Minus infinity, which WGSL cannot spell as a constant.
     pub neg_inf: f32,
+    /// 0, which no compiler knows: [`Stream::again`](crate::tile::Stream::again).
+    pub zero: usize,
 }
 
 /// A mask or a bias: one number for each query and key, with broadcast dimensions of stride 0.

@@ -112,7 +112,7 @@ pub(crate) fn attention_backward_query<
                 false,
                 &slopes,
                 key,
-                &rows.keys,
+                &rows.keys.again(sizes.zero),
                 token,
                 remaining(token, walk.end, config),
                 blueprint.head_dim,

@@ -135,6 +135,7 @@ impl<'a> Setup<'a> {
             self.spec.scale_for(self.problem.head_dim) as f32,
             self.spec.softcap.unwrap_or(1.0) as f32,
             f32::NEG_INFINITY,
+            0,
         )
     }
 

@@ -152,4 +152,16 @@ impl Stream {
             last,
         }
     }
+
+    /// The same stream for a second product with the same tokens. A compiler that sees the same
+    /// addresses twice keeps what it loaded in registers, and rows spill: `zero` hides that they are
+    /// the same, and the second load finds them in the cache.
+    pub fn again(&self, zero: usize) -> Stream {
+        Stream {
+            origin: self.origin + zero,
+            token_stride: self.token_stride,
+            dim_stride: self.dim_stride,
+            last: self.last,
+        }
+    }
 }
