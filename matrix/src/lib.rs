@@ -11,9 +11,9 @@
 
 pub mod capture;
 pub mod cases;
+pub mod gpu;
 pub mod inspect;
 pub mod lower;
 pub mod picture;
 pub mod run;
 pub mod table;
-pub mod target;

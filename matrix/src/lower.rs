@@ -13,7 +13,7 @@ use cubecl_server::{
 use cubecl_spirv::SpirvCompiler;
 use cubecl_wgpu::WgslCompiler;
 
-use crate::target::{Compiler, Target};
+use crate::gpu::{Compiler, Target};
 
 /// What a runtime would hand to the driver.
 pub struct Lowered {

@@ -11,11 +11,11 @@ use std::{
 use anyhow::{Context, Result};
 use attention_matrix::{
     cases::{self, Case},
+    gpu::{self, Target},
     inspect::Tools,
     picture,
     run::{Plan, run},
     table::{self, Outcome, Row},
-    target::{self, Target},
 };
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 
 impl Cli {
     fn run(&self) -> Result<ExitCode> {
-        let mut targets = target::all();
+        let mut targets = gpu::all();
         targets.retain(|target| fits(target.name, &self.target));
         let mut cases = cases::all()?;
         cases.retain(|case| fits(&case.name, &self.case));

@@ -50,7 +50,7 @@ pub struct Counts {
 /// One kernel of one case on one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// [`Target::name`](crate::target::Target::name)
+    /// [`Target::name`](crate::gpu::Target::name)
     pub target: String,
     /// [`Case::name`](crate::cases::Case::name)
     pub case: String,

@@ -1,11 +1,10 @@
 //! A part of the matrix on every target, without any vendor's compiler.
 
 use attention_matrix::{
-    cases,
+    cases, gpu,
     inspect::Tools,
     run::{Plan, run},
     table::{Counts, Outcome, Row, regressions},
-    target,
 };
 
 /// Rows of the cases whose names begin like one of these, on targets whose names contain `part`.
@@ -19,7 +18,7 @@ fn rows(part: &str, beginnings: &[&str]) -> Vec<Row> {
         tools: &Tools::default(),
         keep: None,
     };
-    let targets = target::all().into_iter();
+    let targets = gpu::all().into_iter();
     let targets = targets.filter(|target| target.name.contains(part));
     targets
         .flat_map(|target| run(&plan, &target, |_| ()).expect("nothing is written"))
@@ -47,7 +46,7 @@ fn every_option_at_once_lowers_for_every_target_forward_and_backward() {
     let mut rows = rows("", &["softmax/everything/f32"]);
     rows.retain(|row| !(row.target.starts_with("wgsl") && is_refused(row)));
     assert_eq!(failures(&rows), [""; 0]);
-    for target in target::all() {
+    for target in gpu::all() {
         let kernels = rows.iter().filter(|row| row.target == target.name);
         let whole = !target.name.starts_with("wgsl");
         let least = if whole { 5 } else { 1 };

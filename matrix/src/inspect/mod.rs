@@ -8,9 +8,9 @@ mod wgsl;
 use std::{path::PathBuf, process::Command};
 
 use crate::{
+    gpu::{Compiler, Target},
     lower::Lowered,
     table::{Counts, Outcome},
-    target::{Compiler, Target},
 };
 
 /// The programs of vendors that this machine has.

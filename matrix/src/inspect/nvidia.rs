@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use super::{Tools, Verdict, number_after, number_before, run};
-use crate::{lower::Lowered, table::Counts, target::Target};
+use crate::{gpu::Target, lower::Lowered, table::Counts};
 
 /// Assembles PTX to the machine code of the card and counts in it.
 pub fn assemble(lowered: &Lowered, target: &Target, tools: &Tools, counts: &mut Counts) -> Verdict {

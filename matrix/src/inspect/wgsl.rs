@@ -8,7 +8,7 @@ use naga::{
 };
 
 use super::Verdict;
-use crate::{lower::Lowered, table::Counts, target::Target};
+use crate::{gpu::Target, lower::Lowered, table::Counts};
 
 /// Validates a shader with what the device offers, and holds it to WebGPU's limits.
 pub fn validate(lowered: &Lowered, target: &Target, counts: &mut Counts) -> Verdict {
