@@ -12,10 +12,10 @@ use cubecl_server::{id::KernelId, kernel::CubeKernel};
 use crate::{
     capture::Capture,
     cases::Case,
+    gpu::Target,
     inspect::{Tools, inspect},
     lower::lower,
     table::{Counts, Outcome, Row},
-    target::Target,
 };
 
 /// What is compiled, and with what.
