@@ -73,6 +73,7 @@ struct Region {
     storage: Arc<Bytes>,
     bytes: Range<usize>,
     copy: Handle,
+    kept: bool,
 }
 
 /// What some tensors cover of their storages, copied once: views of one storage that overlap, as
@@ -87,14 +88,17 @@ impl Uploads {
         let regions = covered(tensors)
             .into_iter()
             .map(|(storage, bytes)| {
-                let (bytes, copy) = match twins::find(&storage, &bytes) {
-                    Some(kept) => kept,
+                let found = twins::find(&storage, &bytes);
+                let kept = found.is_some();
+                let (bytes, copy) = match found {
+                    Some(twin) => twin,
                     None => (bytes.clone(), upload(&storage[bytes])?),
                 };
                 Ok(Region {
                     storage,
                     bytes,
                     copy,
+                    kept,
                 })
             })
             .collect::<Result<_, AttentionError>>()?;
@@ -103,15 +107,8 @@ impl Uploads {
 
     /// Keeps the copies for the backward pass, as long as their tensors live.
     pub(super) fn keep(&self) {
-        for region in &self.regions {
-            let Region {
-                storage,
-                bytes,
-                copy,
-            } = region;
-            if twins::find(storage, bytes).is_none() {
-                twins::remember(storage, bytes.clone(), copy.clone());
-            }
+        for region in self.regions.iter().filter(|region| !region.kept) {
+            twins::remember(&region.storage, region.bytes.clone(), region.copy.clone());
         }
     }
 
@@ -183,7 +180,7 @@ fn byte_span(tensor: &FlexTensor) -> Range<usize> {
     start * size..(start + last + 1) * size
 }
 
-fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+pub(super) fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 

@@ -9,6 +9,8 @@ use std::{
 use burn::tensor::Bytes;
 use cubecl::server::Handle;
 
+use super::memory::contains;
+
 /// Part of a storage, and the same bytes in the runtime's memory.
 ///
 /// A storage that only this knows of is gone. One that is known at all is written to only by moving
@@ -41,9 +43,7 @@ pub(super) fn remember(storage: &Arc<Bytes>, bytes: Range<usize>, copy: Handle) 
 pub(super) fn find(storage: &Arc<Bytes>, bytes: &Range<usize>) -> Option<(Range<usize>, Handle)> {
     let twins = living();
     let twin = twins.iter().find(|twin| {
-        twin.storage.as_ptr() == Arc::as_ptr(storage)
-            && twin.bytes.start <= bytes.start
-            && bytes.end <= twin.bytes.end
+        twin.storage.as_ptr() == Arc::as_ptr(storage) && contains(&twin.bytes, bytes)
     })?;
     Some((twin.bytes.clone(), twin.copy.clone()))
 }
