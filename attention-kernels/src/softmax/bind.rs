@@ -30,6 +30,16 @@ pub(crate) struct Widths {
     pub value: usize,
 }
 
+impl Widths {
+    /// Both changed alike.
+    pub fn map(self, change: impl Fn(usize) -> usize) -> Self {
+        Self {
+            head: change(self.head),
+            value: change(self.value),
+        }
+    }
+}
+
 /// An uninitialised buffer of `length` elements; one that can be bound even when it holds none.
 pub(crate) fn empty(client: &Client, length: usize, elem: ElemType) -> Handle {
     client.empty(length.max(4) * elem.size())

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     block_map::{BlockList, Step, Steps},
     modification::{CapturedData, Code},
+    tile::slot_token,
 };
 
 /// What one unit knows of the score matrix while its keys walk over the queries.
@@ -104,7 +105,7 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         let tile = comptime!(blueprint.tile);
         if comptime!(blueprint.softcap) {
             #[unroll(tile.unroll)]
-            for slot in 0..comptime!(tile.block * tile.groups) {
+            for slot in 0..comptime!(tile.slots() * tile.groups) {
                 scores[slot] = capped::<N>(scores[slot], sizes.softcap, blueprint);
             }
         }
@@ -168,8 +169,9 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
             && self.end <= visible_keys(token, sizes, blueprint.causal);
         if !whole {
             #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.block) {
-                let visible = visible_keys(token + t, sizes, blueprint.causal) as u32;
+            for t in 0..comptime!(tile.slots()) {
+                let visible =
+                    visible_keys(slot_token(token, t, tile), sizes, blueprint.causal) as u32;
                 #[unroll]
                 for g in 0..groups {
                     let hidden = self.positions[g].greater_equal(&Vector::new(visible));

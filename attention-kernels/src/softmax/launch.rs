@@ -6,6 +6,7 @@ use cubecl::{client::Client, prelude::*, server::Handle};
 use super::{
     bind::{self, Widths, bind, cubes, layout, table},
     forward::attention_forward,
+    mma,
     plan::{Plan, Walk},
     setup::Setup,
     tensors::{Inputs, Output},
@@ -28,9 +29,15 @@ pub fn forward(
     let out = bind::empty(client, rows * problem.value_dim, inputs.query.elem);
     let lse = bind::empty(client, rows, bind::F32);
     if rows > 0 {
-        let plan = setup.plan(Walk::Forward);
+        let matrix = setup.matrix_plan(Walk::Forward);
+        let plan = matrix.unwrap_or_else(|| setup.plan(Walk::Forward));
         let widths = setup.widths(&plan, inputs, &[]);
-        launch_forward(&setup, inputs, &plan, widths, &out, &lse);
+        let launch = if matrix.is_some() {
+            mma::launch_forward
+        } else {
+            launch_forward
+        };
+        launch(&setup, inputs, &plan, widths, &out, &lse);
     }
     Ok(Output { out, lse })
 }

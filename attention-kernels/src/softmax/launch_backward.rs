@@ -11,6 +11,7 @@ use super::{
     bind::{self, bind, cubes, layout, table},
     delta::{STATS, attention_delta},
     launch_tables::launch_tables,
+    mma,
     plan::{Plan, Walk},
     setup::Setup,
     tensors::{BackwardInputs, Gradients, Wanted},
@@ -46,7 +47,10 @@ pub fn backward(
     let stats = bind::empty(client, rows * STATS, bind::F32);
     if rows > 0 {
         launch_delta(&setup, inputs, &stats);
-        launch_query(&setup, inputs, &stats, &gradients.query);
+        match setup.matrix_plan(Walk::Backward) {
+            Some(plan) => mma::launch_query(&setup, inputs, &plan, &stats, &gradients.query),
+            None => launch_query(&setup, inputs, &stats, &gradients.query),
+        }
     }
     if keys > 0 {
         launch_keys(&setup, inputs, &stats, &gradients);
@@ -137,10 +141,22 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
     }
 }
 
-/// One walk where a core holds both gradients, two where a lane's registers do not.
+/// Matrix instructions spread the rows of a tile over lanes, which hold both gradients of rows of up to
+/// this many dimensions together.
+const DIMS_OF_BOTH: usize = 128;
+
+/// One walk where a core or the lanes of a row hold both gradients, two where their registers do not.
 fn launch_keys(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, gradients: &Gradients) {
-    let plan = setup.plan(Walk::Backward);
-    let walks: &[KeyGradients] = if plan.tile_per_unit {
+    let matrix = setup.matrix_plan(Walk::Backward);
+    let launch = if matrix.is_some() {
+        mma::launch_key_walk
+    } else {
+        launch_key_walk
+    };
+    let plan = matrix.unwrap_or_else(|| setup.plan(Walk::Backward));
+    let dims = setup.problem.head_dim + setup.problem.value_dim;
+    let holds_both = plan.tile_per_unit || (matrix.is_some() && dims <= DIMS_OF_BOTH);
+    let walks: &[KeyGradients] = if holds_both {
         &[KeyGradients {
             key: true,
             value: true,
@@ -158,7 +174,7 @@ fn launch_keys(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, gradients
         ]
     };
     for &wanted in walks {
-        launch_key_walk(setup, inputs, &plan, wanted, stats, gradients);
+        launch(setup, inputs, &plan, wanted, stats, gradients);
     }
 }
 

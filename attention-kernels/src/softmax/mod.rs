@@ -34,6 +34,7 @@ mod launch;
 mod launch_backward;
 mod launch_tables;
 pub mod maps;
+mod mma;
 mod modify;
 mod plan;
 mod query_rows;

@@ -6,7 +6,7 @@ use super::{args::Blueprint, score::HIDDEN};
 use crate::{
     block_map::Step,
     modification::{CapturedData, Code, Place, in_lanes, modified, reweighed, slope, visible},
-    tile::RowTile,
+    tile::{RowTile, slot_token},
 };
 
 /// What lies along the lanes; the tokens are the other.
@@ -100,10 +100,10 @@ impl<N: Size> Modifier<N> {
         let groups = comptime!(tile.groups);
         if comptime!(code.bends()) {
             #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.block) {
+            for t in 0..comptime!(tile.slots()) {
                 #[unroll]
                 for g in 0..groups {
-                    let at = self.place(head, min(first + t, last), g);
+                    let at = self.place(head, min(slot_token(first, t, tile), last), g);
                     let slot = t * groups + g;
                     gradients[slot] *=
                         slope::<N>(scores[slot], &at, &self.captured, comptime!(code.clone()));
@@ -164,10 +164,10 @@ impl<N: Size> Modifier<N> {
         let code = comptime!(self.code.clone());
         let groups = comptime!(tile.groups);
         #[unroll(tile.unroll)]
-        for t in 0..comptime!(tile.block) {
+        for t in 0..comptime!(tile.slots()) {
             #[unroll]
             for g in 0..groups {
-                let at = self.place(head, min(first + t, last), g);
+                let at = self.place(head, min(slot_token(first, t, tile), last), g);
                 let slot = t * groups + g;
                 let captured = &self.captured;
                 let code = comptime!(code.clone());

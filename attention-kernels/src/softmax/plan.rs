@@ -3,7 +3,7 @@
 use cubecl::ir::{DeviceProperties, ElemType, FloatKind};
 
 use super::exponential::Exponential;
-use crate::tile::RowTile;
+use crate::tile::{RowTile, Spread};
 
 /// The shape of a launch on one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) enum Walk {
 impl Plan {
     /// Rows that the units of a cube own together.
     pub fn rows_per_cube(&self) -> usize {
-        self.units as usize * self.tile.groups * self.lanes
+        self.units as usize * self.tile.groups * self.lanes / self.tile.spread.lanes_per_row()
     }
 
     /// The same plan with steps that divide the blocks of every map.
@@ -77,6 +77,7 @@ impl Plan {
                 dims: tokens,
                 unroll: false,
                 staged: false,
+                spread: Spread::Lane,
             },
             lanes,
             units: cores.max(1),
@@ -106,6 +107,7 @@ impl Plan {
                 // LLVM branches for every lane of an access of 16 bits, and a software
                 // rasterizer has it compile one per chunk: seconds for long rows.
                 staged: software && elem.size() < 4,
+                spread: Spread::Lane,
             },
             lanes: 1,
             units: properties.hardware.max_units_per_cube.min(64),

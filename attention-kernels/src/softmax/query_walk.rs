@@ -12,6 +12,7 @@ use super::{
 use crate::{
     block_map::{BlockList, Step, Steps},
     modification::{CapturedData, Code},
+    tile::slot_token,
 };
 
 /// What one unit knows of the score matrix while its queries walk over the keys.
@@ -120,7 +121,7 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         let tile = comptime!(blueprint.tile);
         if comptime!(blueprint.softcap) {
             #[unroll(tile.unroll)]
-            for slot in 0..comptime!(tile.block * tile.groups) {
+            for slot in 0..comptime!(tile.slots() * tile.groups) {
                 scores[slot] = capped::<N>(scores[slot], sizes.softcap, blueprint);
             }
         }
@@ -181,8 +182,8 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
             .hide(scores, self.head, step, sizes.seq_kv - 1, blueprint);
         if token + comptime!(tile.block) > self.whole {
             #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.block) {
-                let position = Vector::<u32, N>::new((token + t) as u32);
+            for t in 0..comptime!(tile.slots()) {
+                let position = Vector::<u32, N>::new(slot_token(token, t, tile) as u32);
                 #[unroll]
                 for g in 0..groups {
                     let hidden = position.greater_equal(&self.visible[g]);

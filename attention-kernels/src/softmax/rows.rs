@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::args::{Blueprint, Layout, Sizes};
-use crate::tile::{RowTile, load_rows};
+use crate::tile::{RowTile, Spread, group_row, load_rows};
 
 /// The rows of one unit: queries of a head in the query walks, keys of a head in the key walk.
 #[derive(CubeType)]
@@ -59,7 +59,7 @@ fn rows_per_tile<N: Size>(#[comptime] blueprint: Blueprint) -> comptime_type!(us
             * if blueprint.tile_per_unit {
                 1
             } else {
-                blueprint.units
+                blueprint.units / blueprint.tile.spread.lanes_per_row()
             }
     )
 }
@@ -103,8 +103,10 @@ pub(crate) fn own_rows<N: Size>(
             let slot = comptime!(g * lanes + lane);
             rows[slot] = if comptime!(blueprint.tile_per_unit) {
                 first + slot
-            } else {
+            } else if comptime!(blueprint.tile.spread == Spread::Lane) {
                 first + comptime!(g * blueprint.units) + UNIT_POS as usize
+            } else {
+                first + group_row(g, blueprint.tile)
             };
         }
     }

@@ -6,6 +6,7 @@ use super::{
     args::{Blueprint, ScoreTable},
     exponential::{exp_difference, tanh},
 };
+use crate::tile::slot_token;
 
 /// A score at or below this is hidden: it takes no part in the softmax, exactly.
 pub(crate) const HIDDEN: f32 = f32::MIN;
@@ -44,7 +45,7 @@ pub(crate) fn cap_with_slope<N: Size>(
     let tile = comptime!(blueprint.tile);
     if comptime!(blueprint.softcap) {
         #[unroll(tile.unroll)]
-        for slot in 0..comptime!(tile.block * tile.groups) {
+        for slot in 0..comptime!(tile.slots() * tile.groups) {
             let score = capped::<N>(products[slot], softcap, blueprint);
             let ratio = score / Vector::new(softcap);
             gradients[slot] *= Vector::new(1.0f32) - ratio * ratio;
@@ -157,8 +158,8 @@ impl<E: Float, M: Numeric> ScoreTables<E, M> {
         let groups = comptime!(tile.groups);
         if comptime!(blueprint.mask || blueprint.bias) {
             #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.block) {
-                let token = min(first + t, last);
+            for t in 0..comptime!(tile.slots()) {
+                let token = min(slot_token(first, t, tile), last);
                 #[unroll]
                 for g in 0..groups {
                     let slot = t * groups + g;

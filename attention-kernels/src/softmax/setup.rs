@@ -11,6 +11,7 @@ use super::{
     bind::{self, Widths, extent, step},
     buffers::Buffers,
     checks::{check_blocks, check_elements, check_grid, wrong_dtype},
+    mma::matrix_plan,
     plan::{Plan, Walk},
     tensors::{BackwardInputs, Inputs},
 };
@@ -104,6 +105,20 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// The plan for matrix instructions, where the device has those for these tensors.
+    pub fn matrix_plan(&self, walk: Walk) -> Option<Plan> {
+        let dims = [self.problem.head_dim, self.problem.value_dim];
+        matrix_plan(self.client.properties(), walk, dims, self.elem)
+    }
+
+    pub fn scale(&self) -> f64 {
+        self.spec.scale_for(self.problem.head_dim)
+    }
+
+    pub fn softcap(&self) -> bool {
+        self.spec.softcap.is_some()
+    }
+
     /// The widest loads that every tensor's strides, offset and size allow.
     pub fn widths(&self, plan: &Plan, inputs: &Inputs, like_value: &[&TensorRef]) -> Widths {
         let mut values = vec![&inputs.value];
@@ -132,7 +147,7 @@ impl<'a> Setup<'a> {
             self.problem.seq_kv,
             offset.max(0) as usize,
             (-offset).max(0) as usize,
-            self.spec.scale_for(self.problem.head_dim) as f32,
+            self.scale() as f32,
             self.spec.softcap.unwrap_or(1.0) as f32,
             f32::NEG_INFINITY,
             0,
@@ -166,7 +181,7 @@ impl<'a> Setup<'a> {
                 .chain(like_value)
                 .all(|tensor| step(tensor, 3) <= 1),
             causal: self.spec.causal.is_some(),
-            softcap: self.spec.softcap.is_some(),
+            softcap: self.softcap(),
             mask: inputs.mask.is_some(),
             bias: inputs.bias.is_some(),
             mask_uniform: uniform(&inputs.mask),
@@ -222,7 +237,7 @@ fn widest(plan: &Plan, tensors: &[&TensorRef]) -> usize {
                 && offset.is_multiple_of(width * tensor.elem.size())
         })
     };
-    [4, 2]
+    [8, 4, 2]
         .into_iter()
         .find(|&width| width <= plan.max_width && fits(width))
         .unwrap_or(1)

@@ -1,8 +1,16 @@
 //! The one thing that differs per hardware: how a tile of rows is held and multiplied.
 
+mod mma;
 mod register;
+mod spread;
 
+pub(crate) use mma::{
+    Reads, Staged, Sums, matrix_accumulate, matrix_products, row_highest, row_operand, row_total,
+    scale_sums, staged_bytes, store_sums, writes_row,
+};
 pub(crate) use register::{
     CHUNK_CHAIN, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled,
     load_rows, packed, store_rows,
 };
+pub use spread::Spread;
+pub(crate) use spread::{group_row, lane_start, slot_token};

@@ -12,6 +12,8 @@
 
 use cubecl::prelude::*;
 
+use super::Spread;
+
 mod rows;
 mod scores;
 mod sums;
@@ -44,6 +46,8 @@ pub struct RowTile {
     /// Rows pass through an array in memory on their way in and out, so that a single load and a
     /// single store are compiled, instead of one for each chunk.
     pub staged: bool,
+    /// How rows and tokens are spread over lanes.
+    pub spread: Spread,
 }
 
 /// Strides of a tensor, in vectors of the width that it is read with.

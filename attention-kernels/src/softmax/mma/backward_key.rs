@@ -1,0 +1,365 @@
+//! The key walk of the backward: lanes share keys and gather their gradients from the queries of
+//! every head that reads them.
+
+use cubecl::prelude::*;
+
+use super::soften::{Scores, exponent_factor, exponent_shift, score_factor};
+use crate::{
+    block_map::BlockList,
+    exp2::exp2,
+    modification::{CapturedData, Code},
+    softmax::{
+        args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
+        delta::{DELTA, LSE},
+        key_walk::KeyWalk,
+        rows::{OwnedRows, own_rows, tile_index, value_head},
+    },
+    tile::{
+        Reads, RowTile, Staged, Stream, Sums, filled, matrix_accumulate, matrix_products,
+        row_operand, slot_token, store_sums,
+    },
+};
+
+/// [`attention_backward_key`](crate::softmax::backward_key) with tokens in shared memory: two
+/// barriers a step.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(crate) fn matrix_backward_key<
+    E: Float,
+    M: Numeric,
+    N: Size,
+    W: Size,
+    WV: Size,
+    P: Size,
+    PV: Size,
+    O: Size,
+    OV: Size,
+    R: Size,
+    C: Size,
+    S: Size,
+>(
+    query: &[Vector<E, W>],
+    key: &[Vector<E, P>],
+    value: ComptimeOption<Box<[Vector<E, PV>]>>,
+    grad_out: &[Vector<E, WV>],
+    stats: &[Vector<f32, S>],
+    mask: ComptimeOption<ScoreTable<M>>,
+    bias: ComptimeOption<ScoreTable<E>>,
+    blocks: ComptimeOption<BlockList>,
+    mut grad_key: ComptimeOption<Box<[Vector<E, O>]>>,
+    grad_value: ComptimeOption<Box<[Vector<E, OV>]>>,
+    layouts: Layouts,
+    sizes: Sizes,
+    #[comptime] wanted: KeyGradients,
+    captured: CapturedData,
+    #[comptime] code: Code,
+    #[comptime] blueprint: Blueprint,
+    #[comptime] kind: Scores,
+    #[define(E)] _dtype: ElemType,
+    #[define(M)] _mask_dtype: ElemType,
+) {
+    let layouts = layouts.packed(blueprint);
+    let tile = comptime!(blueprint.tile);
+    let groups = comptime!(tile.groups);
+    let slots = comptime!(tile.slots());
+    let units = comptime!(blueprint.units);
+    let own = own_rows::<N>(tile_index(blueprint), sizes.seq_kv, blueprint);
+    let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
+
+    let key_heads = comptime!(if wanted.value {
+        blueprint.value_group
+    } else {
+        1
+    });
+    let members = comptime!(blueprint.group * key_heads);
+    let mut keys =
+        key_operand::<E, R, P>(key, &layouts, &own, own.head * key_heads, &sizes, blueprint);
+    let values: ComptimeOption<Array<Vector<E, R>>> = value.map(|value| {
+        let value_head = if comptime!(wanted.value) {
+            own.head
+        } else {
+            value_head(own.head, blueprint)
+        };
+        row_operand::<E, R, PV>(
+            &value,
+            &layouts.value,
+            own.batch,
+            value_head,
+            &own.rows,
+            sizes.seq_kv,
+            blueprint.value_dim,
+            tile,
+        )
+    });
+    let mut queries = Staged::<E, W>::new(
+        blueprint.head_dim,
+        units,
+        tile,
+        comptime!(Reads {
+            products: true,
+            sums: wanted.key
+        }),
+    );
+    let mut grads = Staged::<E, WV>::new(
+        blueprint.value_dim,
+        units,
+        tile,
+        comptime!(Reads {
+            products: wanted.key,
+            sums: wanted.value
+        }),
+    );
+
+    let key_layout = comptime!(Sums {
+        dim: if wanted.key { blueprint.head_dim } else { 0 },
+        counts: false,
+    });
+    let value_layout = comptime!(Sums {
+        dim: if wanted.value { blueprint.value_dim } else { 0 },
+        counts: false,
+    });
+    let mut key_grads = filled::<C>(0.0f32, comptime!(key_layout.length(tile).max(1)), true);
+    let mut value_grads = filled::<C>(0.0f32, comptime!(value_layout.length(tile).max(1)), true);
+    let mut weights = filled::<N>(0.0f32, comptime!(slots * groups), true);
+    let mut slopes = filled::<N>(0.0f32, comptime!(slots * groups), true);
+    let factor = score_factor(sizes.scale, kind);
+    let exponent = exponent_factor(sizes.scale, kind);
+    let last = max(sizes.seq_q, 1) - 1;
+
+    for member in 0..members {
+        let head = own.head * members + member;
+        if comptime!(key_heads > 1) {
+            let in_group = member % blueprint.group;
+            if member > 0 && in_group == 0 {
+                let key_head = own.head * key_heads + member / blueprint.group;
+                #[comptime]
+                match &mut grad_key {
+                    ComptimeOption::Some(target) => store_keys::<E, N, C, O>(
+                        &key_grads,
+                        target,
+                        &own,
+                        key_head - 1,
+                        &sizes,
+                        key_layout,
+                        blueprint,
+                    ),
+                    ComptimeOption::None => {}
+                }
+                let next = key_operand::<E, R, P>(key, &layouts, &own, key_head, &sizes, blueprint);
+                #[unroll]
+                for slot in 0..keys.len() {
+                    keys[slot] = next[slot];
+                }
+                #[unroll]
+                for slot in 0..key_grads.len() {
+                    key_grads[slot] = Vector::new(0.0f32);
+                }
+            }
+        }
+        let query_stream = Stream::of(&layouts.query, own.batch, head, last);
+        let grad_stream = Stream::of(&layouts.grad_out, own.batch, head, last);
+        let first = (own.batch * sizes.heads + head) * sizes.seq_q;
+        let steps = walk.steps(&blocks, head, &sizes, blueprint);
+        if steps.count > 0 {
+            let token = steps.at(0usize.runtime()).token;
+            queries.fetch(query, &query_stream, token);
+            grads.fetch(grad_out, &grad_stream, token);
+        }
+        for index in 0..steps.count {
+            let step = steps.at(index);
+            let token = step.token;
+            sync_cube();
+            queries.store();
+            grads.store();
+            sync_cube();
+            let next = steps.at(min(index + 1, steps.count - 1)).token;
+            queries.fetch(query, &query_stream, next);
+            grads.fetch(grad_out, &grad_stream, next);
+
+            matrix_products::<E, N, R, C, W>(
+                &keys,
+                &queries,
+                &mut weights,
+                factor,
+                blueprint.head_dim,
+                tile,
+            );
+            #[comptime]
+            match &values {
+                ComptimeOption::Some(values) => {
+                    matrix_products::<E, N, R, C, WV>(
+                        values,
+                        &grads,
+                        &mut slopes,
+                        f32::new(1.0),
+                        blueprint.value_dim,
+                        tile,
+                    );
+                    walk.reweigh(&mut slopes, head, token, &sizes, blueprint);
+                }
+                ComptimeOption::None => {}
+            }
+            let row = TokenStats { first, token, last };
+            if comptime!(wanted.key) {
+                subtract_delta::<N, S>(&mut slopes, stats, &row, tile);
+            }
+            walk.modify_with_slope(&mut weights, &mut slopes, head, token, &sizes, blueprint);
+            walk.hide(&mut weights, head, step, &sizes, blueprint);
+            #[unroll]
+            for slot in 0..slots {
+                let lse = row.of::<S>(stats, slot, tile).extract(LSE);
+                let shift = exponent_shift(lse, sizes.scale, kind);
+                #[unroll]
+                for g in 0..groups {
+                    let at = slot * groups + g;
+                    let weight = exp2(fma(weights[at].extract(0usize), exponent, shift));
+                    weights[at] = Vector::new(weight);
+                    if comptime!(wanted.key) {
+                        slopes[at] *= Vector::new(weight);
+                    }
+                }
+            }
+            if comptime!(wanted.value) {
+                walk.reweigh(&mut weights, head, token, &sizes, blueprint);
+                matrix_accumulate::<E, N, R, C, WV>(
+                    &mut value_grads,
+                    &weights,
+                    &grads,
+                    value_layout,
+                    tile,
+                );
+            }
+            if comptime!(wanted.key) {
+                matrix_accumulate::<E, N, R, C, W>(
+                    &mut key_grads,
+                    &slopes,
+                    &queries,
+                    key_layout,
+                    tile,
+                );
+            }
+        }
+    }
+
+    let value_heads = sizes.heads / members;
+    let first = (own.batch * value_heads + own.head) * sizes.seq_kv;
+    let ones = filled::<N>(1.0f32, groups, true);
+    #[comptime]
+    match grad_value {
+        ComptimeOption::Some(mut target) => store_sums::<E, N, C, OV>(
+            &value_grads,
+            &ones,
+            &mut target,
+            &own.rows,
+            first,
+            sizes.seq_kv,
+            value_layout,
+            tile,
+        ),
+        ComptimeOption::None => {}
+    }
+    #[comptime]
+    match grad_key {
+        ComptimeOption::Some(mut target) => store_keys::<E, N, C, O>(
+            &key_grads,
+            &mut target,
+            &own,
+            own.head * key_heads + comptime!(key_heads - 1),
+            &sizes,
+            key_layout,
+            blueprint,
+        ),
+        ComptimeOption::None => {}
+    }
+}
+
+/// The cube's keys of one head.
+#[cube]
+fn key_operand<E: Float, R: Size, P: Size>(
+    key: &[Vector<E, P>],
+    layouts: &Layouts,
+    own: &OwnedRows,
+    head: usize,
+    sizes: &Sizes,
+    #[comptime] blueprint: Blueprint,
+) -> Array<Vector<E, R>> {
+    row_operand::<E, R, P>(
+        key,
+        &layouts.key,
+        own.batch,
+        head,
+        &own.rows,
+        sizes.seq_kv,
+        blueprint.head_dim,
+        blueprint.tile,
+    )
+}
+
+/// Writes the keys' gradients of one head.
+#[cube]
+fn store_keys<E: Float, N: Size, C: Size, O: Size>(
+    key_grads: &Array<Vector<f32, C>>,
+    target: &mut [Vector<E, O>],
+    own: &OwnedRows,
+    key_head: usize,
+    sizes: &Sizes,
+    #[comptime] layout: Sums,
+    #[comptime] blueprint: Blueprint,
+) {
+    let tile = comptime!(blueprint.tile);
+    let mut scales = Array::<Vector<f32, N>>::new(tile.groups);
+    #[unroll]
+    for g in 0..tile.groups {
+        scales[g] = Vector::new(sizes.scale);
+    }
+    let kv_heads = sizes.heads / blueprint.group;
+    store_sums::<E, N, C, O>(
+        key_grads,
+        &scales,
+        target,
+        &own.rows,
+        (own.batch * kv_heads + key_head) * sizes.seq_kv,
+        sizes.seq_kv,
+        layout,
+        tile,
+    );
+}
+
+/// Where the numbers of a step's queries lie.
+#[derive(CubeType)]
+struct TokenStats {
+    /// The head's first row among the rows of all heads.
+    first: usize,
+    token: usize,
+    last: usize,
+}
+
+#[cube]
+impl TokenStats {
+    /// Those of this lane's `slot`-th query.
+    fn of<S: Size>(
+        &self,
+        stats: &[Vector<f32, S>],
+        slot: usize,
+        #[comptime] tile: RowTile,
+    ) -> Vector<f32, S> {
+        stats[self.first + min(slot_token(self.token, slot, tile), self.last)]
+    }
+}
+
+/// The tokens are queries: each has a `delta` of its own.
+#[cube]
+fn subtract_delta<N: Size, S: Size>(
+    slopes: &mut Array<Vector<f32, N>>,
+    stats: &[Vector<f32, S>],
+    row: &TokenStats,
+    #[comptime] tile: RowTile,
+) {
+    #[unroll]
+    for slot in 0..tile.slots() {
+        let delta = Vector::<f32, N>::new(row.of::<S>(stats, slot, tile).extract(DELTA));
+        #[unroll]
+        for g in 0..tile.groups {
+            slopes[slot * tile.groups + g] -= delta;
+        }
+    }
+}

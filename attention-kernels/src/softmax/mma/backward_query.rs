@@ -1,0 +1,193 @@
+//! The query walk of the backward: lanes share queries and gather their gradients from the keys.
+
+use cubecl::prelude::*;
+
+use super::soften::{Scores, exponent_factor, exponent_shift, score_factor};
+use crate::{
+    block_map::BlockList,
+    exp2::exp2,
+    modification::{CapturedData, Code},
+    softmax::{
+        args::{Blueprint, Layouts, ScoreTable, Sizes},
+        delta::{DELTA, GRAD_LSE, LSE, STATS, lane_stats},
+        query_walk::QueryWalk,
+        rows::{key_head, own_rows, tile_index, value_head},
+    },
+    tile::{
+        Reads, Staged, Stream, Sums, filled, matrix_accumulate, matrix_products, row_operand,
+        row_total, store_sums, writes_row,
+    },
+};
+
+/// [`attention_backward_query`](crate::softmax::backward_query) with tokens in shared memory: two
+/// barriers a step.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(crate) fn matrix_backward_query<
+    E: Float,
+    M: Numeric,
+    N: Size,
+    W: Size,
+    WV: Size,
+    P: Size,
+    PV: Size,
+    O: Size,
+    R: Size,
+    C: Size,
+>(
+    query: &[Vector<E, P>],
+    key: &[Vector<E, W>],
+    value: &[Vector<E, WV>],
+    grad_out: &[Vector<E, PV>],
+    mut stats: Box<[f32]>,
+    mask: ComptimeOption<ScoreTable<M>>,
+    bias: ComptimeOption<ScoreTable<E>>,
+    blocks: ComptimeOption<BlockList>,
+    grad_query: &mut [Vector<E, O>],
+    layouts: Layouts,
+    sizes: Sizes,
+    captured: CapturedData,
+    #[comptime] code: Code,
+    #[comptime] blueprint: Blueprint,
+    #[comptime] kind: Scores,
+    #[define(E)] _dtype: ElemType,
+    #[define(M)] _mask_dtype: ElemType,
+) {
+    let layouts = layouts.packed(blueprint);
+    let tile = comptime!(blueprint.tile);
+    let groups = comptime!(tile.groups);
+    let slots = comptime!(tile.slots());
+    let units = comptime!(blueprint.units);
+    let own = own_rows::<N>(tile_index(blueprint), sizes.seq_q, blueprint);
+    let bends = comptime!(blueprint.softcap || code.bends());
+    let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
+    let queries = row_operand::<E, R, P>(
+        query,
+        &layouts.query,
+        own.batch,
+        own.head,
+        &own.rows,
+        sizes.seq_q,
+        blueprint.head_dim,
+        tile,
+    );
+    let grads = row_operand::<E, R, PV>(
+        grad_out,
+        &layouts.grad_out,
+        own.batch,
+        own.head,
+        &own.rows,
+        sizes.seq_q,
+        blueprint.value_dim,
+        tile,
+    );
+    let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
+    let lse = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, LSE, groups);
+    let delta = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, DELTA, groups);
+
+    let kv_head = key_head(own.head, blueprint);
+    let last = max(sizes.seq_kv, 1) - 1;
+    let key_stream = Stream::of(&layouts.key, own.batch, kv_head, last);
+    let value_head = value_head(kv_head, blueprint);
+    let value_stream = Stream::of(&layouts.value, own.batch, value_head, last);
+    let mut keys = Staged::<E, W>::new(blueprint.head_dim, units, tile, comptime!(Reads::both()));
+    let mut values = Staged::<E, WV>::new(
+        blueprint.value_dim,
+        units,
+        tile,
+        comptime!(Reads::products()),
+    );
+
+    let layout = comptime!(Sums {
+        dim: blueprint.head_dim,
+        counts: false,
+    });
+    let mut sums = filled::<C>(0.0f32, comptime!(layout.length(tile)), true);
+    let mut excess = filled::<N>(0.0f32, groups, true);
+    let mut scores = filled::<N>(0.0f32, comptime!(slots * groups), true);
+    let mut slopes = filled::<N>(0.0f32, comptime!(slots * groups), true);
+    let factor = score_factor(sizes.scale, kind);
+    let exponent = exponent_factor(sizes.scale, kind);
+
+    let steps = walk.steps(&blocks, blueprint);
+    if steps.count > 0 {
+        let token = steps.at(0usize.runtime()).token;
+        keys.fetch(key, &key_stream, token);
+        values.fetch(value, &value_stream, token);
+    }
+    for index in 0..steps.count {
+        let step = steps.at(index);
+        let token = step.token;
+        sync_cube();
+        keys.store();
+        values.store();
+        sync_cube();
+        let next = steps.at(min(index + 1, steps.count - 1)).token;
+        keys.fetch(key, &key_stream, next);
+        values.fetch(value, &value_stream, next);
+
+        matrix_products::<E, N, R, C, W>(
+            &queries,
+            &keys,
+            &mut scores,
+            factor,
+            blueprint.head_dim,
+            tile,
+        );
+        matrix_products::<E, N, R, C, WV>(
+            &grads,
+            &values,
+            &mut slopes,
+            f32::new(1.0),
+            blueprint.value_dim,
+            tile,
+        );
+        walk.reweigh(&mut slopes, token, &sizes, blueprint);
+        #[unroll]
+        for slot in 0..slots {
+            #[unroll]
+            for g in 0..groups {
+                slopes[slot * groups + g] -= delta[g];
+            }
+        }
+        walk.modify_with_slope(&mut scores, &mut slopes, token, &sizes, blueprint);
+        walk.hide(&mut scores, step, &sizes, blueprint);
+        #[unroll]
+        for g in 0..groups {
+            let shift = exponent_shift(lse[g].extract(0usize), sizes.scale, kind);
+            #[unroll]
+            for slot in 0..slots {
+                let at = slot * groups + g;
+                let weight = exp2(fma(scores[at].extract(0usize), exponent, shift));
+                slopes[at] *= Vector::new(weight);
+                excess[g] += slopes[at];
+            }
+        }
+        matrix_accumulate::<E, N, R, C, W>(&mut sums, &slopes, &keys, layout, tile);
+    }
+
+    let mut scales = Array::<Vector<f32, N>>::new(groups);
+    let grad_lse = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, GRAD_LSE, groups);
+    #[unroll]
+    for g in 0..groups {
+        scales[g] = Vector::new(sizes.scale);
+        // Softcapped or bent, the gradients that are summed here are not those of the scores.
+        if comptime!(!bends) {
+            let missing = row_total(excess[g].extract(0usize), tile.spread);
+            let corrected = delta[g].extract(0usize) + (missing - grad_lse[g].extract(0usize));
+            let row = own.rows[g];
+            if writes_row(tile.spread) && row < sizes.seq_q {
+                stats[(first + row) * STATS + DELTA] = corrected;
+            }
+        }
+    }
+    store_sums::<E, N, C, O>(
+        &sums,
+        &scales,
+        grad_query,
+        &own.rows,
+        first,
+        sizes.seq_q,
+        layout,
+        tile,
+    );
+}

@@ -1,0 +1,157 @@
+//! The forward walk: lanes share queries and meet the keys step by step.
+
+use cubecl::prelude::*;
+
+use super::soften::{Scores, Softmax, score_factor};
+use crate::{
+    block_map::BlockList,
+    modification::{CapturedData, Code},
+    softmax::{
+        args::{Blueprint, Layout, ScoreTable, Sizes},
+        query_walk::QueryWalk,
+        rows::{key_head, own_rows, tile_index, value_head},
+    },
+    tile::{
+        Reads, Staged, Stream, Sums, filled, matrix_accumulate, matrix_products, packed,
+        row_operand, store_sums, writes_row,
+    },
+};
+
+/// [`attention_forward`](crate::softmax::forward) with tokens in shared memory: two barriers a step.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(crate) fn matrix_forward<
+    E: Float,
+    M: Numeric,
+    N: Size,
+    W: Size,
+    WV: Size,
+    P: Size,
+    O: Size,
+    R: Size,
+    C: Size,
+>(
+    query: &[Vector<E, P>],
+    key: &[Vector<E, W>],
+    value: &[Vector<E, WV>],
+    mask: ComptimeOption<ScoreTable<M>>,
+    bias: ComptimeOption<ScoreTable<E>>,
+    blocks: ComptimeOption<BlockList>,
+    out: &mut [Vector<E, O>],
+    lse: &mut [f32],
+    query_layout: Layout,
+    key_layout: Layout,
+    value_layout: Layout,
+    sizes: Sizes,
+    captured: CapturedData,
+    #[comptime] code: Code,
+    #[comptime] blueprint: Blueprint,
+    #[comptime] kind: Scores,
+    #[define(E)] _dtype: ElemType,
+    #[define(M)] _mask_dtype: ElemType,
+) {
+    let query_layout = packed(&query_layout, blueprint.packed);
+    let key_layout = packed(&key_layout, blueprint.packed);
+    let value_layout = packed(&value_layout, blueprint.packed);
+    let tile = comptime!(blueprint.tile);
+    let own = own_rows::<N>(tile_index(blueprint), sizes.seq_q, blueprint);
+    let walk = QueryWalk::<E, M, N>::new(
+        &own,
+        mask,
+        bias,
+        &captured,
+        &sizes,
+        comptime!(code.clone()),
+        blueprint,
+    );
+    let rows = row_operand::<E, R, P>(
+        query,
+        &query_layout,
+        own.batch,
+        own.head,
+        &own.rows,
+        sizes.seq_q,
+        blueprint.head_dim,
+        tile,
+    );
+    let kv_head = key_head(own.head, blueprint);
+    let last = max(sizes.seq_kv, 1) - 1;
+    let key_stream = Stream::of(&key_layout, own.batch, kv_head, last);
+    let value_stream = Stream::of(
+        &value_layout,
+        own.batch,
+        value_head(kv_head, blueprint),
+        last,
+    );
+    let mut keys = Staged::<E, W>::new(
+        blueprint.head_dim,
+        blueprint.units,
+        tile,
+        comptime!(Reads::products()),
+    );
+    let mut values = Staged::<E, WV>::new(
+        blueprint.value_dim,
+        blueprint.units,
+        tile,
+        comptime!(Reads::sums()),
+    );
+
+    let layout = comptime!(Sums {
+        dim: blueprint.value_dim,
+        counts: !code.reweighs(),
+    });
+    let mut sums = filled::<C>(0.0f32, comptime!(layout.length(tile)), true);
+    let mut softmax = Softmax::<N>::new(sizes.scale, kind, tile);
+    let mut scores = filled::<N>(0.0f32, comptime!(tile.slots() * tile.groups), true);
+    let factor = score_factor(sizes.scale, kind);
+
+    let steps = walk.steps(&blocks, blueprint);
+    if steps.count > 0 {
+        keys.fetch(key, &key_stream, steps.at(0usize.runtime()).token);
+    }
+    for index in 0..steps.count {
+        let step = steps.at(index);
+        let token = step.token;
+        keys.store();
+        sync_cube();
+        values.fetch(value, &value_stream, token);
+        matrix_products::<E, N, R, C, W>(
+            &rows,
+            &keys,
+            &mut scores,
+            factor,
+            blueprint.head_dim,
+            tile,
+        );
+        walk.modify(&mut scores, token, &sizes, blueprint);
+        walk.hide(&mut scores, step, &sizes, blueprint);
+        softmax.soften::<C>(&mut scores, &mut sums, layout);
+        walk.reweigh(&mut scores, token, &sizes, blueprint);
+        values.store();
+        sync_cube();
+        let next = steps.at(min(index + 1, steps.count - 1));
+        keys.fetch(key, &key_stream, next.token);
+        matrix_accumulate::<E, N, R, C, WV>(&mut sums, &scores, &values, layout, tile);
+    }
+
+    let (factors, row_lse) = softmax.finish::<C>(&sums, sizes.neg_inf, layout);
+    let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
+    store_sums::<E, N, C, O>(
+        &sums,
+        &factors,
+        out,
+        &own.rows,
+        first,
+        sizes.seq_q,
+        layout,
+        tile,
+    );
+    if writes_row(tile.spread) {
+        #[unroll]
+        for g in 0..comptime!(tile.groups) {
+            let row = own.rows[g];
+            if row < sizes.seq_q {
+                lse[first + row] = row_lse[g];
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Launches of the kernels on matrix instructions.
+
+use std::ops::RangeInclusive;
+
+use attention_core::AttentionProblem;
+use cubecl::{prelude::*, server::Handle};
+
+use super::{
+    backward_key::matrix_backward_key, backward_query::matrix_backward_query,
+    forward::matrix_forward, soften::Scores,
+};
+use crate::softmax::{
+    args::{KeyGradients, LayoutsLaunch},
+    bind::{self, Widths, bind, cubes, layout, table},
+    delta::STATS,
+    plan::Plan,
+    setup::Setup,
+    tensors::{BackwardInputs, Gradients, Inputs},
+};
+
+/// Scales in this range join the exponent's factor: hidden scores stay far below the others.
+const FOLDED: RangeInclusive<f64> = 1e-6..=1e6;
+
+/// What the scores of a problem may be.
+fn scores(setup: &Setup, inputs: &Inputs) -> Scores {
+    let scale = setup.scale();
+    let plain = inputs.bias.is_none() && !setup.softcap() && !inputs.modification.code.modifies();
+    if plain && FOLDED.contains(&scale) {
+        Scores::Products
+    } else {
+        Scores::Scaled
+    }
+}
+
+/// The forward walk.
+pub(crate) fn launch_forward(
+    setup: &Setup,
+    inputs: &Inputs,
+    plan: &Plan,
+    widths: Widths,
+    out: &Handle,
+    lse: &Handle,
+) {
+    let AttentionProblem {
+        batch,
+        heads,
+        seq_q,
+        value_dim,
+        ..
+    } = setup.problem;
+    let spread = plan.tile.spread;
+    let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
+    let row_width = widths.head.min(spread.operand_width());
+    let out_width = widths.value.min(spread.sum_width());
+    let rows = batch * heads * seq_q;
+    // SAFETY: every row and token is clamped to the problem's sizes, which the shapes of the bound
+    // tensors have been checked against.
+    unsafe {
+        matrix_forward::launch_unchecked(
+            setup.client,
+            cubes(plan, batch, heads, seq_q),
+            CubeDim::new_1d(plan.units),
+            setup.address,
+            plan.lanes,
+            widths.head,
+            widths.value,
+            row_width,
+            out_width,
+            spread.operand_width(),
+            spread.sum_width(),
+            bind(&inputs.query, row_width),
+            bind(key, widths.head),
+            bind(value, widths.value),
+            table(inputs.mask.as_ref()),
+            table(inputs.bias.as_ref()),
+            setup.block_list(inputs, 2),
+            BufferArg::from_raw_parts(out.clone(), rows * value_dim / out_width),
+            BufferArg::from_raw_parts(lse.clone(), rows),
+            layout(&inputs.query, row_width),
+            layout(&inputs.key, widths.head),
+            layout(&inputs.value, widths.value),
+            setup.sizes(),
+            bind::captured(inputs),
+            inputs.modification.code.clone(),
+            setup.blueprint(plan, inputs, &[], 2),
+            scores(setup, inputs),
+            inputs.query.elem,
+            setup.mask_elem(inputs),
+        );
+    }
+}
+
+/// The query walk of the backward.
+pub(crate) fn launch_query(
+    setup: &Setup,
+    inputs: &BackwardInputs,
+    plan: &Plan,
+    stats: &Handle,
+    grad: &Handle,
+) {
+    let AttentionProblem {
+        batch,
+        heads,
+        seq_q,
+        head_dim,
+        ..
+    } = setup.problem;
+    let forward = &inputs.forward;
+    let spread = plan.tile.spread;
+    let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
+    let [key, value] = setup.readable([&forward.key, &forward.value], &forward.query);
+    let row = widths.map(|width| width.min(spread.operand_width()));
+    let out_width = widths.head.min(spread.sum_width());
+    let rows = batch * heads * seq_q;
+    // SAFETY: as in `launch_forward`.
+    unsafe {
+        matrix_backward_query::launch_unchecked(
+            setup.client,
+            cubes(plan, batch, heads, seq_q),
+            CubeDim::new_1d(plan.units),
+            setup.address,
+            plan.lanes,
+            widths.head,
+            widths.value,
+            row.head,
+            row.value,
+            out_width,
+            spread.operand_width(),
+            spread.sum_width(),
+            bind(&forward.query, row.head),
+            bind(key, widths.head),
+            bind(value, widths.value),
+            bind(&inputs.grad_out, row.value),
+            BufferArg::from_raw_parts(stats.clone(), rows * STATS),
+            table(forward.mask.as_ref()),
+            table(forward.bias.as_ref()),
+            setup.block_list(forward, 2),
+            BufferArg::from_raw_parts(grad.clone(), rows * head_dim / out_width),
+            LayoutsLaunch::new(
+                layout(&forward.query, row.head),
+                layout(&forward.key, widths.head),
+                layout(&forward.value, widths.value),
+                layout(&inputs.grad_out, row.value),
+            ),
+            setup.sizes(),
+            bind::captured(forward),
+            forward.modification.code.clone(),
+            setup.blueprint(plan, forward, &[&inputs.grad_out], 2),
+            scores(setup, forward),
+            forward.query.elem,
+            setup.mask_elem(forward),
+        );
+    }
+}
+
+/// One key walk of the backward.
+pub(crate) fn launch_key_walk(
+    setup: &Setup,
+    inputs: &BackwardInputs,
+    plan: &Plan,
+    wanted: KeyGradients,
+    stats: &Handle,
+    gradients: &Gradients,
+) {
+    let AttentionProblem {
+        batch,
+        heads,
+        kv_heads,
+        value_heads,
+        seq_q,
+        seq_kv,
+        head_dim,
+        value_dim,
+    } = setup.problem;
+    let forward = &inputs.forward;
+    let spread = plan.tile.spread;
+    let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
+    let [query, grad_out] = setup.readable([&forward.query, &inputs.grad_out], &forward.key);
+    let row = widths.map(|width| width.min(spread.operand_width()));
+    let out = widths.map(|width| width.min(spread.sum_width()));
+    let keys = batch * kv_heads * seq_kv * head_dim;
+    let values = batch * value_heads * seq_kv * value_dim;
+    let owned_heads = if wanted.value { value_heads } else { kv_heads };
+    // SAFETY: the gradients are allocated in these lengths, and so are the rows' numbers.
+    let target =
+        |handle: &Handle, length| unsafe { BufferArg::from_raw_parts(handle.clone(), length) };
+    // SAFETY: as in `launch_forward`.
+    unsafe {
+        matrix_backward_key::launch_unchecked(
+            setup.client,
+            cubes(plan, batch, owned_heads, seq_kv),
+            CubeDim::new_1d(plan.units),
+            setup.address,
+            plan.lanes,
+            widths.head,
+            widths.value,
+            row.head,
+            row.value,
+            out.head,
+            out.value,
+            spread.operand_width(),
+            spread.sum_width(),
+            STATS,
+            bind(query, widths.head),
+            bind(&forward.key, row.head),
+            wanted.key.then(|| bind(&forward.value, row.value)).into(),
+            bind(grad_out, widths.value),
+            target(stats, batch * heads * seq_q),
+            table(forward.mask.as_ref()),
+            table(forward.bias.as_ref()),
+            setup.block_list(forward, 3),
+            wanted
+                .key
+                .then(|| target(&gradients.key, keys / out.head))
+                .into(),
+            wanted
+                .value
+                .then(|| target(&gradients.value, values / out.value))
+                .into(),
+            LayoutsLaunch::new(
+                layout(&forward.query, widths.head),
+                layout(&forward.key, row.head),
+                layout(&forward.value, row.value),
+                layout(&inputs.grad_out, widths.value),
+            ),
+            setup.sizes(),
+            wanted,
+            bind::captured(forward),
+            forward.modification.code.clone(),
+            setup.blueprint(plan, forward, &[&inputs.grad_out], 3),
+            scores(setup, forward),
+            forward.key.elem,
+            setup.mask_elem(forward),
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! Exact attention on matrix instructions whose register layout is known: the walks of
+//! [`softmax`](super) over tokens that pass through shared memory.
+
+mod backward_key;
+mod backward_query;
+mod forward;
+mod launch;
+mod plan;
+mod soften;
+
+pub(super) use launch::{launch_forward, launch_key_walk, launch_query};
+pub(super) use plan::matrix_plan;

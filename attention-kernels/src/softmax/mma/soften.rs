@@ -1,0 +1,178 @@
+//! Online softmax over rows that several lanes share.
+
+use cubecl::prelude::*;
+
+use crate::{
+    exp2::exp2,
+    softmax::score::HIDDEN,
+    tile::{RowTile, Sums, row_highest, row_total, scale_sums},
+};
+
+/// A row's highest score may grow by this power of two before its sums are scaled to it: weights
+/// stay below 256, and most steps rescale nothing (FlashAttention-4).
+const SLACK: f32 = 8.0;
+
+/// What the scores of a kernel are, beside those of the formula.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Scores {
+    /// The formula's.
+    Scaled,
+    /// Products without the scale, which joins the exponent's own factor: nothing else happens to
+    /// them, and the scale is positive.
+    Products,
+}
+
+impl Scores {
+    /// Below every score that is not hidden; times the exponent's factor still a number.
+    fn floor(self) -> f32 {
+        match self {
+            Self::Scaled => HIDDEN / 2.0,
+            Self::Products => -1e30,
+        }
+    }
+}
+
+/// From a score to the exponent of 2.
+#[cube]
+pub(super) fn exponent_factor(scale: f32, #[comptime] scores: Scores) -> f32 {
+    let log2_e = f32::new(std::f32::consts::LOG2_E);
+    match comptime!(scores) {
+        Scores::Scaled => log2_e,
+        Scores::Products => scale * log2_e,
+    }
+}
+
+/// What the exponent of a row's scores is shifted by so that they refer to its log-sum-exp; that of a
+/// row without keys is -inf.
+#[cube]
+pub(super) fn exponent_shift(lse: f32, scale: f32, #[comptime] scores: Scores) -> f32 {
+    let floor = f32::new(comptime!(scores.floor()));
+    let floor = match comptime!(scores) {
+        Scores::Scaled => floor,
+        Scores::Products => floor * scale,
+    };
+    -max(lse, floor) * f32::new(std::f32::consts::LOG2_E)
+}
+
+/// What products are multiplied by to be the kernel's scores.
+#[cube]
+pub(super) fn score_factor(scale: f32, #[comptime] scores: Scores) -> f32 {
+    match comptime!(scores) {
+        Scores::Scaled => scale,
+        Scores::Products => f32::new(1.0),
+    }
+}
+
+/// The rows of a lane.
+#[derive(CubeType)]
+pub(super) struct Softmax<N: Size> {
+    /// What the exponents of a row refer to: at most [`SLACK`] below its highest score.
+    reference: Array<Vector<f32, N>>,
+    /// The sum of this lane's weights, where the sums do not count them.
+    total: Array<Vector<f32, N>>,
+    /// From a score to the exponent of 2.
+    factor: f32,
+    #[cube(comptime)]
+    tile: RowTile,
+}
+
+#[cube]
+impl<N: Size> Softmax<N> {
+    pub fn new(scale: f32, #[comptime] scores: Scores, #[comptime] tile: RowTile) -> Softmax<N> {
+        let mut reference = Array::<Vector<f32, N>>::new(tile.groups);
+        let mut total = Array::<Vector<f32, N>>::new(tile.groups);
+        #[unroll]
+        for g in 0..tile.groups {
+            reference[g] = Vector::new(f32::new(comptime!(scores.floor())));
+            total[g] = Vector::new(0.0f32);
+        }
+        Softmax::<N> {
+            reference,
+            total,
+            factor: exponent_factor(scale, scores),
+            tile,
+        }
+    }
+
+    /// Scores of a step become weights; `sums` follow where a reference moves.
+    pub fn soften<C: Size>(
+        &mut self,
+        scores: &mut Array<Vector<f32, N>>,
+        sums: &mut Array<Vector<f32, C>>,
+        #[comptime] layout: Sums,
+    ) {
+        let tile = comptime!(self.tile);
+        let groups = comptime!(tile.groups);
+        let slots = comptime!(tile.slots());
+        let mut highest = Array::<Vector<f32, N>>::new(groups);
+        let mut moves = false;
+        #[unroll]
+        for g in 0..groups {
+            let mut own = scores[g];
+            #[unroll]
+            for slot in 1..slots {
+                own = max(own, scores[slot * groups + g]);
+            }
+            let row = row_highest(own.extract(0usize), tile.spread);
+            let growth = (row - self.reference[g].extract(0usize)) * self.factor;
+            moves = moves || growth > SLACK;
+            highest[g] = Vector::new(row);
+        }
+        if plane_any(moves) {
+            let mut decay = Array::<Vector<f32, N>>::new(groups);
+            #[unroll]
+            for g in 0..groups {
+                let reference = max(self.reference[g], highest[g]);
+                decay[g] = Vector::new(exp2(
+                    (self.reference[g] - reference).extract(0usize) * self.factor,
+                ));
+                if comptime!(!layout.counts) {
+                    self.total[g] *= decay[g];
+                }
+                self.reference[g] = reference;
+            }
+            scale_sums::<N, C>(sums, &decay, layout, tile);
+        }
+        #[unroll]
+        for g in 0..groups {
+            let shift = -self.reference[g] * Vector::new(self.factor);
+            #[unroll]
+            for slot in 0..slots {
+                let at = slot * groups + g;
+                let power = fma(scores[at], Vector::new(self.factor), shift);
+                let weight = Vector::new(exp2(power.extract(0usize)));
+                scores[at] = weight;
+                if comptime!(!layout.counts) {
+                    self.total[g] += weight;
+                }
+            }
+        }
+    }
+
+    /// What every sum of a row is multiplied by in the end, and its log-sum-exp.
+    pub fn finish<C: Size>(
+        &self,
+        sums: &Array<Vector<f32, C>>,
+        neg_inf: f32,
+        #[comptime] layout: Sums,
+    ) -> (Array<Vector<f32, N>>, Array<f32>) {
+        let groups = comptime!(self.tile.groups);
+        let mut factors = Array::<Vector<f32, N>>::new(groups);
+        let mut lse = Array::<f32>::new(groups);
+        #[unroll]
+        for g in 0..groups {
+            let total = if comptime!(layout.counts) {
+                sums[comptime!(layout.count(g, self.tile))].extract(0usize)
+            } else {
+                row_total(self.total[g].extract(0usize), self.tile.spread)
+            };
+            let empty = total == 0.0;
+            let divisor = select(empty, 1.0, total);
+            factors[g] = Vector::new(1.0 / divisor);
+            let ln_2 = f32::new(std::f32::consts::LN_2);
+            let reference = self.reference[g].extract(0usize) * self.factor * ln_2;
+            lse[g] = select(empty, neg_inf, reference + f32::ln(divisor));
+        }
+        (factors, lse)
+    }
+}

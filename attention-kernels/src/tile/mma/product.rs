@@ -1,0 +1,191 @@
+//! The two products of a step.
+
+use cubecl::prelude::*;
+
+use super::{DEPTH, Staged, Sums, multiply, padded, weight_operand};
+use crate::tile::{RowTile, Spread};
+
+/// `scores[slot * groups + g] = factor * rows[g] . tokens[slot]` for a step.
+#[cube]
+pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
+    rows: &Array<Vector<E, R>>,
+    tokens: &Staged<E, W>,
+    scores: &mut Array<Vector<f32, N>>,
+    factor: f32,
+    #[comptime] dim: usize,
+    #[comptime] tile: RowTile,
+) {
+    let spread = comptime!(tile.spread);
+    let tiles = comptime!(tile.groups / spread.groups_per_tile());
+    let steps = comptime!(padded(dim) / DEPTH);
+    let at_once = comptime!(operands_at_once(spread));
+    let vectors = comptime!(spread.sum_vectors());
+    #[unroll]
+    for t in 0..comptime!(tile.block / spread.tile_width()) {
+        let mut sums = Array::<Vector<f32, C>>::new(comptime!(tiles * vectors));
+        #[unroll]
+        for i in 0..comptime!(tiles * vectors) {
+            sums[i] = Vector::new(0.0f32);
+        }
+        #[unroll]
+        for pair in 0..comptime!(steps.div_ceil(at_once)) {
+            let loaded = tokens.along_dims::<R>(t, comptime!(pair * at_once));
+            #[unroll]
+            for part in 0..comptime!(at_once.min(steps - pair * at_once)) {
+                let operand = part_of::<E, R>(&loaded, part, spread);
+                let step = comptime!(pair * at_once + part);
+                #[unroll]
+                for m in 0..tiles {
+                    let row = row_part::<E, R>(rows, comptime!(m * steps + step), spread);
+                    multiply_into::<E, R, C>(&row, &operand, &mut sums, m, spread);
+                }
+            }
+        }
+        scatter::<N, C>(&sums, scores, t, factor, tile);
+    }
+}
+
+/// `sums[g] += weights[., g] * tokens` for a step.
+#[cube]
+pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
+    sums: &mut Array<Vector<f32, C>>,
+    weights: &Array<Vector<f32, N>>,
+    tokens: &Staged<E, W>,
+    #[comptime] layout: Sums,
+    #[comptime] tile: RowTile,
+) {
+    let spread = comptime!(tile.spread);
+    let row_tiles = comptime!(tile.groups / spread.groups_per_tile());
+    let tiles = comptime!(layout.tiles(tile));
+    let stride = comptime!(layout.row_tile(tile) / spread.sum_vectors());
+    let at_once = comptime!(operands_at_once(spread));
+    #[unroll]
+    for step in 0..comptime!(tile.block / DEPTH) {
+        let mut operands = Sequence::<Array<Vector<E, R>>>::new();
+        #[unroll]
+        for m in 0..row_tiles {
+            operands.push(weight_operand::<E, N, R>(weights, m, step, tile));
+        }
+        #[unroll]
+        for pair in 0..comptime!(tiles / at_once) {
+            let loaded = tokens.along_tokens::<R>(comptime!(pair * at_once), step);
+            #[unroll]
+            for part in 0..at_once {
+                let operand = part_of::<E, R>(&loaded, part, spread);
+                let d = comptime!(pair * at_once + part);
+                #[unroll]
+                for m in 0..row_tiles {
+                    let target = comptime!(m * stride + d);
+                    multiply_into::<E, R, C>(operands.index(m), &operand, sums, target, spread);
+                }
+            }
+        }
+        if comptime!(layout.counts) {
+            let ones = ones::<E, R>(spread);
+            #[unroll]
+            for m in 0..row_tiles {
+                let target = comptime!(m * stride + tiles);
+                multiply_into::<E, R, C>(operands.index(m), &ones, sums, target, spread);
+            }
+        }
+    }
+}
+
+/// An operand of tokens that are all 1.
+#[cube]
+fn ones<E: Float, R: Size>(#[comptime] spread: Spread) -> Array<Vector<E, R>> {
+    let vectors = comptime!(spread.narrow_vectors());
+    let mut operand = Array::<Vector<E, R>>::new(vectors);
+    #[unroll]
+    for v in 0..vectors {
+        operand[v] = Vector::new(E::from_int(1));
+    }
+    operand
+}
+
+/// Operands of tokens that one load gives.
+fn operands_at_once(spread: Spread) -> usize {
+    if spread == Spread::Quads { 2 } else { 1 }
+}
+
+/// One of the operands that a load gave.
+#[cube]
+fn part_of<E: Float, R: Size>(
+    loaded: &Array<Vector<E, R>>,
+    #[comptime] part: usize,
+    #[comptime] spread: Spread,
+) -> Array<Vector<E, R>> {
+    let vectors = comptime!(spread.narrow_vectors());
+    let mut operand = Array::<Vector<E, R>>::new(vectors);
+    #[unroll]
+    for v in 0..vectors {
+        operand[v] = loaded[comptime!(part * vectors + v)];
+    }
+    operand
+}
+
+/// One of the operands of rows.
+#[cube]
+fn row_part<E: Float, R: Size>(
+    rows: &Array<Vector<E, R>>,
+    #[comptime] part: usize,
+    #[comptime] spread: Spread,
+) -> Array<Vector<E, R>> {
+    let vectors = comptime!(spread.operand_vectors());
+    let mut operand = Array::<Vector<E, R>>::new(vectors);
+    #[unroll]
+    for v in 0..vectors {
+        operand[v] = rows[comptime!(part * vectors + v)];
+    }
+    operand
+}
+
+/// [`multiply`] into the `tile`-th tile of `sums`.
+#[cube]
+fn multiply_into<E: Float, R: Size, C: Size>(
+    rows: &Array<Vector<E, R>>,
+    tokens: &Array<Vector<E, R>>,
+    sums: &mut Array<Vector<f32, C>>,
+    #[comptime] tile: usize,
+    #[comptime] spread: Spread,
+) {
+    let vectors = comptime!(spread.sum_vectors());
+    let mut own = Array::<Vector<f32, C>>::new(vectors);
+    #[unroll]
+    for v in 0..vectors {
+        own[v] = sums[comptime!(tile * vectors + v)];
+    }
+    multiply::<E, R, C>(rows, tokens, &mut own, spread);
+    #[unroll]
+    for v in 0..vectors {
+        sums[comptime!(tile * vectors + v)] = own[v];
+    }
+}
+
+/// A tile of sums as scores of this lane.
+#[cube]
+fn scatter<N: Size, C: Size>(
+    sums: &Array<Vector<f32, C>>,
+    scores: &mut Array<Vector<f32, N>>,
+    #[comptime] token_tile: usize,
+    factor: f32,
+    #[comptime] tile: RowTile,
+) {
+    let spread = comptime!(tile.spread);
+    let of_tile = comptime!(spread.groups_per_tile());
+    let vectors = comptime!(spread.sum_vectors());
+    let per_group = comptime!(vectors / of_tile);
+    let width = C::value();
+    #[unroll]
+    for g in 0..comptime!(tile.groups) {
+        #[unroll]
+        for v in 0..per_group {
+            #[unroll]
+            for i in 0..width {
+                let sum = sums[comptime!(g / of_tile * vectors + v * of_tile + g % of_tile)];
+                let slot = comptime!((token_tile * per_group + v) * width + i);
+                scores[comptime!(slot * tile.groups + g)] = Vector::new(sum.extract(i) * factor);
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Tokens on their way through shared memory.
+
+use cubecl::{
+    cmma::{MatrixIdent, MmaDefinition},
+    prelude::*,
+};
+
+use super::{DEPTH, padded, rows::operand_start};
+use crate::tile::{RowTile, Spread, Stream};
+
+/// Elements that set a row apart from the next, so that eight rows meet different banks.
+const APART: usize = 8;
+
+/// Which layouts of a step's tokens a kernel reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Reads {
+    /// Products with the tokens: rows of dimensions.
+    pub products: bool,
+    /// Sums over the tokens: rows of tokens.
+    pub sums: bool,
+}
+
+impl Reads {
+    /// Products only.
+    pub fn products() -> Self {
+        Self {
+            products: true,
+            sums: false,
+        }
+    }
+
+    /// Sums only.
+    pub fn sums() -> Self {
+        Self {
+            products: false,
+            sums: true,
+        }
+    }
+
+    /// Both.
+    pub fn both() -> Self {
+        Self {
+            products: true,
+            sums: true,
+        }
+    }
+}
+
+/// Bytes of shared memory that a step's tokens of 16-bit elements take in both layouts at most.
+pub(crate) fn staged_bytes(dim: usize, tile: RowTile) -> usize {
+    let tokens = tile.block * (padded(dim) + APART);
+    let dims = padded(dim) * (tile.block + APART);
+    let transposes = tile.spread == Spread::Quads;
+    2 * if transposes { tokens } else { tokens + dims }
+}
+
+/// A step's tokens of one tensor: fetched into registers, stored for every unit of the cube, read as
+/// operands.
+#[derive(CubeType)]
+pub(crate) struct Staged<E: Float, W: Size> {
+    /// Token after token.
+    tokens: ComptimeOption<Shared<[E]>>,
+    /// Dimension after dimension, where no instruction transposes what it loads.
+    dims: ComptimeOption<Shared<[E]>>,
+    fetched: Array<Vector<E, W>>,
+    #[cube(comptime)]
+    dim: usize,
+    #[cube(comptime)]
+    units: usize,
+    #[cube(comptime)]
+    tile: RowTile,
+}
+
+#[cube]
+impl<E: Float, W: Size> Staged<E, W> {
+    /// For the units of a cube.
+    pub fn new(
+        #[comptime] dim: usize,
+        #[comptime] units: usize,
+        #[comptime] tile: RowTile,
+        #[comptime] reads: Reads,
+    ) -> Staged<E, W> {
+        let transposes = comptime!(tile.spread == Spread::Quads);
+        let tokens = if comptime!(reads.products || transposes) {
+            let length = comptime!(tile.block * (padded(dim) + APART));
+            ComptimeOption::new_Some(zeroed::<E>(length, dim, units))
+        } else {
+            ComptimeOption::new_None()
+        };
+        let dims = if comptime!(reads.sums && !transposes) {
+            let length = comptime!(padded(dim) * (tile.block + APART));
+            ComptimeOption::new_Some(zeroed::<E>(length, dim, units))
+        } else {
+            ComptimeOption::new_None()
+        };
+        let width = W::value();
+        let chunks = comptime!(tile.block * dim / width);
+        Staged::<E, W> {
+            tokens,
+            dims,
+            fetched: Array::new(comptime!(chunks.div_ceil(units))),
+            dim,
+            units,
+            tile,
+        }
+    }
+
+    /// Begins to load the tokens from `token` on.
+    pub fn fetch(&mut self, source: &[Vector<E, W>], stream: &Stream, token: usize) {
+        let width = W::value();
+        let across = comptime!(self.dim / width);
+        let turns = comptime!((self.tile.block * across).div_ceil(self.units));
+        if comptime!(self.units.is_multiple_of(across)) {
+            // A unit stays in its column: the end of the tokens is one address.
+            let unit = UNIT_POS as usize;
+            let column = stream.origin + unit % across * stream.dim_stride;
+            let limit = column + stream.last * stream.token_stride;
+            let rows = comptime!(self.units / across);
+            let step = rows * stream.token_stride;
+            let mut at = column + (token + unit / across) * stream.token_stride;
+            #[unroll]
+            for turn in 0..turns {
+                self.fetched[turn] = source[min(at, limit)];
+                at += step;
+            }
+        } else {
+            #[unroll]
+            for turn in 0..turns {
+                let chunk = self.chunk(turn);
+                let row = min(token + chunk / across, stream.last);
+                let column = chunk % across * stream.dim_stride;
+                self.fetched[turn] = source[stream.origin + row * stream.token_stride + column];
+            }
+        }
+    }
+
+    /// Stores what was fetched: to be read after the cube's next barrier.
+    pub fn store(&mut self) {
+        let width = W::value();
+        let across = comptime!(self.dim / width);
+        let turns = comptime!((self.tile.block * across).div_ceil(self.units));
+        #[unroll]
+        for turn in 0..turns {
+            let chunk = self.chunk(turn);
+            let (row, column) = (chunk / across, chunk % across);
+            #[comptime]
+            match &mut self.tokens {
+                ComptimeOption::Some(tokens) => {
+                    let stride = comptime!((padded(self.dim) + APART) / width);
+                    tokens.as_vectorized_mut().with_vector_size_mut::<W>()[row * stride + column] =
+                        self.fetched[turn];
+                }
+                ComptimeOption::None => {}
+            }
+            #[comptime]
+            match &mut self.dims {
+                ComptimeOption::Some(dims) => {
+                    let stride = comptime!(self.tile.block + APART);
+                    #[unroll]
+                    for i in 0..width {
+                        dims[(column * width + i) * stride + row] = self.fetched[turn].extract(i);
+                    }
+                }
+                ComptimeOption::None => {}
+            }
+        }
+    }
+
+    /// Which chunk this unit moves in a turn; the last again, where there is none.
+    fn chunk(&self, #[comptime] turn: usize) -> usize {
+        let width = W::value();
+        let chunks = comptime!(self.tile.block * self.dim / width);
+        let chunk = comptime!(turn * self.units) + UNIT_POS as usize;
+        if comptime!((turn + 1) * self.units > chunks) {
+            min(chunk, comptime!(chunks - 1).runtime())
+        } else {
+            chunk
+        }
+    }
+
+    /// The operand of the first product: the `tile`-th tokens, dimensions from `DEPTH * step` on.
+    /// With `Quads`, two operands: of this step and the next.
+    pub fn along_dims<R: Size>(
+        &self,
+        #[comptime] tile: usize,
+        #[comptime] step: usize,
+    ) -> Array<Vector<E, R>> {
+        let spread = comptime!(self.tile.spread);
+        let lane = UNIT_POS_PLANE as usize;
+        let stride = comptime!(padded(self.dim) + APART);
+        let memory = self.tokens.as_ref().unwrap();
+        let first = comptime!(tile * spread.tile_width());
+        if comptime!(spread == Spread::Quads) {
+            let row = first + lane % 8;
+            let last = comptime!(padded(self.dim) - APART).runtime();
+            let column = min(comptime!(step * DEPTH) + 8 * (lane / 8), last);
+            load_matrices::<E, R>(memory, row * stride + column, false)
+        } else {
+            let row = first + lane % 16;
+            read_operand::<E, R>(memory, row * stride + comptime!(step * DEPTH), spread)
+        }
+    }
+
+    /// The operand of the second product: the `step`-th 16 tokens, the `tile`-th dimensions. With
+    /// `Quads`, two operands: of this tile and the next.
+    pub fn along_tokens<R: Size>(
+        &self,
+        #[comptime] tile: usize,
+        #[comptime] step: usize,
+    ) -> Array<Vector<E, R>> {
+        let spread = comptime!(self.tile.spread);
+        let lane = UNIT_POS_PLANE as usize;
+        if comptime!(spread == Spread::Quads) {
+            let memory = self.tokens.as_ref().unwrap();
+            let row = comptime!(step * DEPTH) + lane % 16;
+            let column = comptime!(tile * spread.tile_width()) + 8 * (lane / 16);
+            let stride = comptime!(padded(self.dim) + APART);
+            load_matrices::<E, R>(memory, row * stride + column, true)
+        } else {
+            let memory = self.dims.as_ref().unwrap();
+            let row = comptime!(tile * spread.tile_width()) + lane % 16;
+            let stride = comptime!(self.tile.block + APART);
+            read_operand::<E, R>(memory, row * stride + comptime!(step * DEPTH), spread)
+        }
+    }
+}
+
+/// Shared memory for rows of `dim`: where they are padded, zeros.
+#[cube]
+fn zeroed<E: Float>(
+    #[comptime] length: usize,
+    #[comptime] dim: usize,
+    #[comptime] units: usize,
+) -> Shared<[E]> {
+    let mut memory = Shared::<[E]>::new_aligned_slice(length, 16usize);
+    if comptime!(!dim.is_multiple_of(DEPTH)) {
+        for turn in 0..comptime!(length.div_ceil(units)) {
+            let at = turn * units + UNIT_POS as usize;
+            if at < length {
+                memory[at] = E::from_int(0);
+            }
+        }
+        sync_cube();
+    }
+    memory
+}
+
+/// Four matrices of 8 x 8, whose rows the lanes point at in turn.
+#[cube]
+fn load_matrices<E: Float, R: Size>(
+    memory: &Shared<[E]>,
+    row: usize,
+    #[comptime] transpose: bool,
+) -> Array<Vector<E, R>> {
+    MmaDefinition::<E, E, f32>::new(16usize, 8usize, DEPTH).load_matrix::<E, R>(
+        &memory[row..row + 8],
+        MatrixIdent::B,
+        4usize,
+        transpose,
+    )
+}
+
+/// A lane's vectors of the operand whose row begins at `row`.
+#[cube]
+fn read_operand<E: Float, R: Size>(
+    memory: &Shared<[E]>,
+    row: usize,
+    #[comptime] spread: Spread,
+) -> Array<Vector<E, R>> {
+    let vectors = comptime!(spread.operand_vectors());
+    let width = R::value();
+    let mut operand = Array::<Vector<E, R>>::new(vectors);
+    #[unroll]
+    for v in 0..vectors {
+        let start = row + operand_start(v, spread);
+        operand[v] = memory.as_vectorized().with_vector_size::<R>()[start / width];
+    }
+    operand
+}

@@ -1,0 +1,91 @@
+//! Which rows and tokens of a step a lane holds.
+
+use cubecl::prelude::*;
+
+use super::RowTile;
+
+/// How the rows and tokens of a step are spread over lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Spread {
+    /// A lane has rows of its own and meets every token: the `register` engine.
+    Lane,
+    /// Four lanes share the rows of a 16 x 8 tile; each has two of them, 8 apart, and two
+    /// neighbouring tokens: the sums of NVIDIA's `m16n8k16`.
+    Quads,
+    /// Two lanes share a row of a 16 x 16 tile, and their tokens alternate: RDNA 3, where rows are
+    /// the columns of the product.
+    Alternating,
+    /// Two lanes share a row of a 16 x 16 tile, 8 neighbouring tokens each: RDNA 4.
+    Halves,
+}
+
+impl Spread {
+    /// Lanes that share a row.
+    pub fn lanes_per_row(self) -> usize {
+        match self {
+            Self::Lane => 1,
+            Self::Quads => 4,
+            Self::Alternating | Self::Halves => 2,
+        }
+    }
+
+    /// Rows of one tile that a lane has.
+    pub fn groups_per_tile(self) -> usize {
+        match self {
+            Self::Quads => 2,
+            Self::Lane | Self::Alternating | Self::Halves => 1,
+        }
+    }
+
+    /// Tokens, or dimensions, across a tile of sums.
+    pub fn tile_width(self) -> usize {
+        match self {
+            Self::Lane => 1,
+            Self::Quads => 8,
+            Self::Alternating | Self::Halves => 16,
+        }
+    }
+}
+
+impl RowTile {
+    /// Tokens of a step that a lane has.
+    pub fn slots(&self) -> usize {
+        self.block / self.spread.lanes_per_row()
+    }
+}
+
+/// The `slot`-th token that this lane has of the step that begins at `token`.
+#[cube]
+pub(crate) fn slot_token(token: usize, slot: usize, #[comptime] tile: RowTile) -> usize {
+    let first = token + lane_start(tile.spread);
+    match comptime!(tile.spread) {
+        Spread::Lane => token + slot,
+        Spread::Quads => first + (8 * (slot / 2) + slot % 2),
+        Spread::Alternating => first + (16 * (slot / 8) + 2 * (slot % 8)),
+        Spread::Halves => first + (16 * (slot / 8) + slot % 8),
+    }
+}
+
+/// The first token, or dimension, that this lane has of a tile.
+#[cube]
+pub(crate) fn lane_start(#[comptime] spread: Spread) -> usize {
+    let lane = UNIT_POS_PLANE as usize;
+    match comptime!(spread) {
+        Spread::Lane => 0usize.runtime(),
+        Spread::Quads => 2 * (lane % 4),
+        Spread::Alternating => lane / 16,
+        Spread::Halves => 8 * (lane / 16),
+    }
+}
+
+/// The row of this lane's group `g` among the rows of its cube.
+#[cube]
+pub(crate) fn group_row(#[comptime] g: usize, #[comptime] tile: RowTile) -> usize {
+    let lane = UNIT_POS_PLANE as usize;
+    let per_plane = comptime!(16 * tile.groups / tile.spread.groups_per_tile());
+    let first = PLANE_POS as usize * per_plane;
+    match comptime!(tile.spread) {
+        Spread::Quads => first + comptime!(16 * (g / 2) + 8 * (g % 2)) + lane / 4,
+        _ => first + comptime!(16 * g) + lane % 16,
+    }
+}
