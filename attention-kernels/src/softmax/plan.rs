@@ -77,6 +77,7 @@ impl Plan {
                 dims: tokens,
                 unroll: false,
                 staged: false,
+                lent: false,
                 spread: Spread::Lane,
             },
             lanes,
@@ -107,6 +108,7 @@ impl Plan {
                 // LLVM branches for every lane of an access of 16 bits, and a software
                 // rasterizer has it compile one per chunk: seconds for long rows.
                 staged: software && elem.size() < 4,
+                lent: false,
                 spread: Spread::Lane,
             },
             lanes: 1,

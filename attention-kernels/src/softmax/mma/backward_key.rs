@@ -15,8 +15,8 @@ use crate::{
         rows::{OwnedRows, own_rows, tile_index, value_head},
     },
     tile::{
-        Reads, RowTile, Staged, Stream, Sums, filled, matrix_accumulate, matrix_products,
-        row_operand, slot_token, store_sums,
+        Reads, RowTile, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
+        matrix_products, slot_token, store_sums,
     },
 };
 
@@ -58,7 +58,8 @@ pub(crate) fn matrix_backward_key<
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let layouts = layouts.packed(blueprint);
-    let tile = comptime!(blueprint.tile);
+    let tile = as_laid_out(blueprint.tile);
+    let blueprint = comptime!(Blueprint { tile, ..blueprint });
     let groups = comptime!(tile.groups);
     let slots = comptime!(tile.slots());
     let units = comptime!(blueprint.units);
@@ -71,24 +72,31 @@ pub(crate) fn matrix_backward_key<
         1
     });
     let members = comptime!(blueprint.group * key_heads);
-    let mut keys =
-        key_operand::<E, R, P>(key, &layouts, &own, own.head * key_heads, &sizes, blueprint);
-    let values: ComptimeOption<Array<Vector<E, R>>> = value.map(|value| {
+    let mut keys = Rows::<E, R>::new(blueprint.head_dim, units, tile);
+    keys.load::<P>(
+        key,
+        &layouts.key,
+        own.batch,
+        own.head * key_heads,
+        &own.rows,
+        sizes.seq_kv,
+    );
+    let values: ComptimeOption<Rows<E, R>> = value.map(|value| {
         let value_head = if comptime!(wanted.value) {
             own.head
         } else {
             value_head(own.head, blueprint)
         };
-        row_operand::<E, R, PV>(
+        let mut values = Rows::<E, R>::new(blueprint.value_dim, units, tile);
+        values.load::<PV>(
             &value,
             &layouts.value,
             own.batch,
             value_head,
             &own.rows,
             sizes.seq_kv,
-            blueprint.value_dim,
-            tile,
-        )
+        );
+        values
     });
     let mut queries = Staged::<E, W>::new(
         blueprint.head_dim,
@@ -144,11 +152,14 @@ pub(crate) fn matrix_backward_key<
                     ),
                     ComptimeOption::None => {}
                 }
-                let next = key_operand::<E, R, P>(key, &layouts, &own, key_head, &sizes, blueprint);
-                #[unroll]
-                for slot in 0..keys.len() {
-                    keys[slot] = next[slot];
-                }
+                keys.load::<P>(
+                    key,
+                    &layouts.key,
+                    own.batch,
+                    key_head,
+                    &own.rows,
+                    sizes.seq_kv,
+                );
                 #[unroll]
                 for slot in 0..key_grads.len() {
                     key_grads[slot] = Vector::new(0.0f32);
@@ -270,28 +281,6 @@ pub(crate) fn matrix_backward_key<
         ),
         ComptimeOption::None => {}
     }
-}
-
-/// The cube's keys of one head.
-#[cube]
-fn key_operand<E: Float, R: Size, P: Size>(
-    key: &[Vector<E, P>],
-    layouts: &Layouts,
-    own: &OwnedRows,
-    head: usize,
-    sizes: &Sizes,
-    #[comptime] blueprint: Blueprint,
-) -> Array<Vector<E, R>> {
-    row_operand::<E, R, P>(
-        key,
-        &layouts.key,
-        own.batch,
-        head,
-        &own.rows,
-        sizes.seq_kv,
-        blueprint.head_dim,
-        blueprint.tile,
-    )
 }
 
 /// Writes the keys' gradients of one head.

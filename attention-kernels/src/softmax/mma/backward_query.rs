@@ -14,7 +14,7 @@ use crate::{
         rows::{key_head, own_rows, tile_index, value_head},
     },
     tile::{
-        Reads, Staged, Stream, Sums, filled, matrix_accumulate, matrix_products, row_operand,
+        Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate, matrix_products,
         row_total, store_sums, writes_row,
     },
 };
@@ -53,32 +53,31 @@ pub(crate) fn matrix_backward_query<
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let layouts = layouts.packed(blueprint);
-    let tile = comptime!(blueprint.tile);
+    let tile = as_laid_out(blueprint.tile);
+    let blueprint = comptime!(Blueprint { tile, ..blueprint });
     let groups = comptime!(tile.groups);
     let slots = comptime!(tile.slots());
     let units = comptime!(blueprint.units);
     let own = own_rows::<N>(tile_index(blueprint), sizes.seq_q, blueprint);
     let bends = comptime!(blueprint.softcap || code.bends());
     let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
-    let queries = row_operand::<E, R, P>(
+    let mut queries = Rows::<E, R>::new(blueprint.head_dim, units, tile);
+    queries.load::<P>(
         query,
         &layouts.query,
         own.batch,
         own.head,
         &own.rows,
         sizes.seq_q,
-        blueprint.head_dim,
-        tile,
     );
-    let grads = row_operand::<E, R, PV>(
+    let mut grads = Rows::<E, R>::new(blueprint.value_dim, units, tile);
+    grads.load::<PV>(
         grad_out,
         &layouts.grad_out,
         own.batch,
         own.head,
         &own.rows,
         sizes.seq_q,
-        blueprint.value_dim,
-        tile,
     );
     let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
     let lse = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, LSE, groups);

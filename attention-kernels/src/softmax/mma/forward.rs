@@ -12,8 +12,8 @@ use crate::{
         rows::{key_head, own_rows, tile_index, value_head},
     },
     tile::{
-        Reads, Staged, Stream, Sums, filled, matrix_accumulate, matrix_products, packed,
-        row_operand, store_sums, writes_row,
+        Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate, matrix_products,
+        packed, store_sums, writes_row,
     },
 };
 
@@ -52,7 +52,8 @@ pub(crate) fn matrix_forward<
     let query_layout = packed(&query_layout, blueprint.packed);
     let key_layout = packed(&key_layout, blueprint.packed);
     let value_layout = packed(&value_layout, blueprint.packed);
-    let tile = comptime!(blueprint.tile);
+    let tile = as_laid_out(blueprint.tile);
+    let blueprint = comptime!(Blueprint { tile, ..blueprint });
     let own = own_rows::<N>(tile_index(blueprint), sizes.seq_q, blueprint);
     let walk = QueryWalk::<E, M, N>::new(
         &own,
@@ -63,15 +64,14 @@ pub(crate) fn matrix_forward<
         comptime!(code.clone()),
         blueprint,
     );
-    let rows = row_operand::<E, R, P>(
+    let mut rows = Rows::<E, R>::new(blueprint.head_dim, blueprint.units, tile);
+    rows.load::<P>(
         query,
         &query_layout,
         own.batch,
         own.head,
         &own.rows,
         sizes.seq_q,
-        blueprint.head_dim,
-        tile,
     );
     let kv_head = key_head(own.head, blueprint);
     let last = max(sizes.seq_kv, 1) - 1;

@@ -10,7 +10,7 @@ use crate::{
         exponential::Exponential,
         plan::{Plan, Walk},
     },
-    tile::{RowTile, Spread, staged_bytes},
+    tile::{RowTile, Spread, row_bytes, staged_bytes},
 };
 
 /// Planes of a cube.
@@ -24,11 +24,15 @@ pub(crate) fn matrix_plan(
     elem: ElemType,
 ) -> Option<Plan> {
     let spread = spread(properties, elem)?;
-    let plane = properties.hardware.plane_size_max;
     let dim = head_dim.max(value_dim);
-    let block = match walk {
-        Walk::Forward if dim <= 128 => 64,
-        Walk::Forward | Walk::Backward => 32,
+    // What a lane holds of rows, tokens and sums has to fit 255 registers. RDNA 3 holds operands twice.
+    let (block, lent) = match (spread, walk) {
+        (Spread::Quads, Walk::Forward) if dim <= 128 => (64, false),
+        (Spread::Quads, Walk::Forward) => (32, true),
+        (Spread::Quads, Walk::Backward) if dim <= 128 => (32, false),
+        (_, Walk::Forward) => (32, dim > 128),
+        (Spread::Quads, Walk::Backward) => (16, true),
+        (_, Walk::Backward) => (16, dim > 64),
     };
     let tile = RowTile {
         groups: spread.groups_per_tile(),
@@ -37,13 +41,19 @@ pub(crate) fn matrix_plan(
         dims: dim,
         unroll: true,
         staged: false,
+        lent,
         spread,
     };
-    let bytes = staged_bytes(head_dim, tile) + staged_bytes(value_dim, tile);
+    let units = PLANES * properties.hardware.plane_size_max as usize;
+    let rows = match walk {
+        Walk::Forward => row_bytes(head_dim, units, tile),
+        Walk::Backward => row_bytes(head_dim, units, tile) + row_bytes(value_dim, units, tile),
+    };
+    let bytes = rows + staged_bytes(head_dim, tile) + staged_bytes(value_dim, tile);
     (bytes <= properties.hardware.max_shared_memory_size).then_some(Plan {
         tile,
         lanes: 1,
-        units: PLANES as u32 * plane,
+        units: units as u32,
         tile_per_unit: false,
         exponential: Exponential::Native,
         max_width: 8,
@@ -68,5 +78,5 @@ fn spread(properties: &DeviceProperties, elem: ElemType) -> Option<Spread> {
     if offers(16, 8, 16) && features.matmul.ldmatrix.contains(&elem) {
         return Some(Spread::Quads);
     }
-    None
+    offers(16, 16, 16).then_some(Spread::Alternating)
 }

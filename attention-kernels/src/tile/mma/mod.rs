@@ -19,11 +19,13 @@ mod operand;
 mod product;
 mod rows;
 mod staged;
+mod sums;
 
 use operand::weight_operand;
 pub(crate) use product::{matrix_accumulate, matrix_products};
-pub(crate) use rows::{row_highest, row_operand, row_total, scale_sums, store_sums, writes_row};
+pub(crate) use rows::{Rows, row_bytes};
 pub(crate) use staged::{Reads, Staged, staged_bytes};
+pub(crate) use sums::{Sums, row_highest, row_total, scale_sums, store_sums, writes_row};
 
 /// Rows of a tile, and dimensions or tokens that one instruction multiplies over.
 pub(crate) const DEPTH: usize = 16;
@@ -73,6 +75,20 @@ impl Spread {
     }
 }
 
+/// The tile as this device's registers have it: which of RDNA's two layouts it is, only the compiler
+/// knows.
+#[cube]
+pub(crate) fn as_laid_out(#[comptime] tile: RowTile) -> comptime_type!(RowTile) {
+    intrinsic!(|scope| {
+        let registers = &scope.state().target_properties.mma;
+        let spread = match tile.spread {
+            Spread::Alternating if registers.register_duplication_a == 1 => Spread::Halves,
+            spread => spread,
+        };
+        RowTile { spread, ..tile }
+    })
+}
+
 /// The padded length of a row.
 pub(crate) fn padded(dim: usize) -> usize {
     dim.next_multiple_of(DEPTH)
@@ -91,38 +107,5 @@ fn multiply<E: Float, R: Size, C: Size>(
     } else {
         MmaDefinition::<E, E, f32>::new(16usize, 16usize, DEPTH)
             .execute_inplace(tokens, rows, sums);
-    }
-}
-
-/// What a lane's sums are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Sums {
-    /// Dimensions of a row.
-    pub dim: usize,
-    /// One more tile, whose every dimension is the sum of the row's weights.
-    pub counts: bool,
-}
-
-impl Sums {
-    /// Tiles of sums that hold dimensions.
-    pub fn tiles(self, tile: RowTile) -> usize {
-        padded(self.dim) / tile.spread.tile_width()
-    }
-
-    /// Vectors of a tile of rows.
-    pub fn row_tile(self, tile: RowTile) -> usize {
-        (self.tiles(tile) + usize::from(self.counts)) * tile.spread.sum_vectors()
-    }
-
-    /// Vectors of all rows.
-    pub fn length(self, tile: RowTile) -> usize {
-        tile.groups / tile.spread.groups_per_tile() * self.row_tile(tile)
-    }
-
-    /// Where the sum of a row's weights lies.
-    pub fn count(self, g: usize, tile: RowTile) -> usize {
-        let of_tile = tile.spread.groups_per_tile();
-        let first = self.tiles(tile) * tile.spread.sum_vectors();
-        g / of_tile * self.row_tile(tile) + first + g % of_tile
     }
 }

@@ -2,13 +2,13 @@
 
 use cubecl::prelude::*;
 
-use super::{DEPTH, Staged, Sums, multiply, padded, weight_operand};
+use super::{DEPTH, Rows, Staged, Sums, multiply, padded, weight_operand};
 use crate::tile::{RowTile, Spread};
 
 /// `scores[slot * groups + g] = factor * rows[g] . tokens[slot]` for a step.
 #[cube]
 pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
-    rows: &Array<Vector<E, R>>,
+    rows: &Rows<E, R>,
     tokens: &Staged<E, W>,
     scores: &mut Array<Vector<f32, N>>,
     factor: f32,
@@ -36,7 +36,7 @@ pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
                 let step = comptime!(pair * at_once + part);
                 #[unroll]
                 for m in 0..tiles {
-                    let row = row_part::<E, R>(rows, comptime!(m * steps + step), spread);
+                    let row = rows.part(m, step);
                     multiply_into::<E, R, C>(&row, &operand, &mut sums, m, spread);
                 }
             }
@@ -120,22 +120,6 @@ fn part_of<E: Float, R: Size>(
     #[unroll]
     for v in 0..vectors {
         operand[v] = loaded[comptime!(part * vectors + v)];
-    }
-    operand
-}
-
-/// One of the operands of rows.
-#[cube]
-fn row_part<E: Float, R: Size>(
-    rows: &Array<Vector<E, R>>,
-    #[comptime] part: usize,
-    #[comptime] spread: Spread,
-) -> Array<Vector<E, R>> {
-    let vectors = comptime!(spread.operand_vectors());
-    let mut operand = Array::<Vector<E, R>>::new(vectors);
-    #[unroll]
-    for v in 0..vectors {
-        operand[v] = rows[comptime!(part * vectors + v)];
     }
     operand
 }

@@ -1,44 +1,146 @@
-//! Rows that stay in registers, and sums on their way out.
+//! The rows of a plane as operands.
 
 use cubecl::prelude::*;
 
-use super::{DEPTH, Sums, padded};
+use super::{DEPTH, padded};
 use crate::tile::{Layout, RowTile, Spread, lane_start};
 
-/// The rows of one head as operands: for each tile of 16 rows, one for each 16 dimensions.
+/// The rows of one head, for each tile of 16 rows one operand for each 16 dimensions: in registers, or
+/// where those do not suffice in shared memory, where every lane reads what it wrote.
+#[derive(CubeType)]
+pub(crate) struct Rows<E: Float, R: Size> {
+    held: ComptimeOption<Array<Vector<E, R>>>,
+    lent: ComptimeOption<Shared<[Vector<E, R>]>>,
+    #[cube(comptime)]
+    dim: usize,
+    #[cube(comptime)]
+    units: usize,
+    #[cube(comptime)]
+    tile: RowTile,
+}
+
 #[cube]
-pub(crate) fn row_operand<E: Float, R: Size, P: Size>(
-    source: &[Vector<E, P>],
-    layout: &Layout,
-    batch: usize,
-    head: usize,
-    positions: &Array<usize>,
-    length: usize,
-    #[comptime] dim: usize,
-    #[comptime] tile: RowTile,
-) -> Array<Vector<E, R>> {
-    let spread = comptime!(tile.spread);
-    let groups = comptime!(spread.groups_per_tile());
-    let tiles = comptime!(tile.groups / groups);
-    let steps = comptime!(padded(dim) / DEPTH);
-    let vectors = comptime!(spread.operand_vectors());
-    let origin = batch * layout.batch + head * layout.head;
-    let mut operand = Array::<Vector<E, R>>::new(comptime!(tiles * steps * vectors));
-    #[unroll]
-    for m in 0..tiles {
-        #[unroll]
-        for step in 0..steps {
-            #[unroll]
-            for v in 0..vectors {
-                let position = positions[comptime!(m * groups + v % groups)];
-                let row = origin + min(position, length - 1) * layout.seq;
-                let first = comptime!(step * DEPTH) + operand_start(v, spread);
-                operand[comptime!((m * steps + step) * vectors + v)] =
-                    read_dims::<E, R, P>(source, row, layout.dim, first, dim);
-            }
+impl<E: Float, R: Size> Rows<E, R> {
+    /// Room for rows of `dim` dimensions.
+    pub fn new(
+        #[comptime] dim: usize,
+        #[comptime] units: usize,
+        #[comptime] tile: RowTile,
+    ) -> Rows<E, R> {
+        let vectors = comptime!(row_vectors(dim, tile));
+        let (held, lent) = if comptime!(tile.lent) {
+            let length = comptime!(vectors * lent_lanes(units, tile));
+            let lent = Shared::<[Vector<E, R>]>::new_aligned_slice(length, 16usize);
+            (ComptimeOption::new_None(), ComptimeOption::new_Some(lent))
+        } else {
+            let held = Array::<Vector<E, R>>::new(vectors);
+            (ComptimeOption::new_Some(held), ComptimeOption::new_None())
+        };
+        Rows::<E, R> {
+            held,
+            lent,
+            dim,
+            units,
+            tile,
         }
     }
-    operand
+
+    /// Reads the rows at `positions` of one head; those beyond the last of the `length` repeat it.
+    pub fn load<P: Size>(
+        &mut self,
+        source: &[Vector<E, P>],
+        layout: &Layout,
+        batch: usize,
+        head: usize,
+        positions: &Array<usize>,
+        length: usize,
+    ) {
+        let spread = comptime!(self.tile.spread);
+        let groups = comptime!(spread.groups_per_tile());
+        let steps = comptime!(padded(self.dim) / DEPTH);
+        let vectors = comptime!(spread.operand_vectors());
+        let origin = batch * layout.batch + head * layout.head;
+        #[unroll]
+        for part in 0..comptime!(self.tile.groups / groups * steps) {
+            #[unroll]
+            for v in 0..vectors {
+                let position = positions[comptime!(part / steps * groups + v % groups)];
+                let row = origin + min(position, length - 1) * layout.seq;
+                let first = comptime!(part % steps * DEPTH) + operand_start(v, spread);
+                let read = read_dims::<E, R, P>(source, row, layout.dim, first, self.dim);
+                #[comptime]
+                match &mut self.held {
+                    ComptimeOption::Some(held) => held[comptime!(part * vectors + v)] = read,
+                    ComptimeOption::None => {}
+                }
+                let at = self.lent_at(part, v);
+                #[comptime]
+                match &mut self.lent {
+                    ComptimeOption::Some(lent) => lent[at] = read,
+                    ComptimeOption::None => {}
+                }
+            }
+        }
+        // What was read leaves its registers before the next tensor's rows need them.
+        if comptime!(self.tile.lent) {
+            sync_cube();
+        }
+    }
+
+    /// The operand of the `m`-th tile and the `step`-th 16 dimensions.
+    pub fn part(&self, #[comptime] m: usize, #[comptime] step: usize) -> Array<Vector<E, R>> {
+        let vectors = comptime!(self.tile.spread.operand_vectors());
+        let part = comptime!(m * (padded(self.dim) / DEPTH) + step);
+        let mut operand = Array::<Vector<E, R>>::new(vectors);
+        #[unroll]
+        for v in 0..vectors {
+            #[comptime]
+            match &self.held {
+                ComptimeOption::Some(held) => operand[v] = held[comptime!(part * vectors + v)],
+                ComptimeOption::None => {}
+            }
+            #[comptime]
+            match &self.lent {
+                ComptimeOption::Some(lent) => operand[v] = lent[self.lent_at(part, v)],
+                ComptimeOption::None => {}
+            }
+        }
+        operand
+    }
+
+    /// Where a lane's vector lies in shared memory.
+    fn lent_at(&self, #[comptime] part: usize, #[comptime] v: usize) -> usize {
+        let vectors = comptime!(self.tile.spread.operand_vectors());
+        let lanes = comptime!(lent_lanes(self.units, self.tile));
+        let unit = UNIT_POS as usize;
+        let lane = match comptime!(self.tile.spread) {
+            // Both halves of a plane hold the same.
+            Spread::Alternating => unit / 32 * 16 + unit % 16,
+            Spread::Lane | Spread::Quads | Spread::Halves => unit,
+        };
+        (comptime!(part * lanes) + lane) * vectors + v
+    }
+}
+
+/// Vectors that a lane has of rows of `dim` dimensions.
+fn row_vectors(dim: usize, tile: RowTile) -> usize {
+    let spread = tile.spread;
+    tile.groups / spread.groups_per_tile() * padded(dim) / DEPTH * spread.operand_vectors()
+}
+
+/// Lanes of a cube whose vectors differ.
+fn lent_lanes(units: usize, tile: RowTile) -> usize {
+    match tile.spread {
+        Spread::Alternating => units / 2,
+        Spread::Lane | Spread::Quads | Spread::Halves => units,
+    }
+}
+
+/// Bytes of shared memory that a cube's rows of 16-bit elements take.
+pub(crate) fn row_bytes(dim: usize, units: usize, tile: RowTile) -> usize {
+    let width = tile.spread.operand_width();
+    let lent = row_vectors(dim, tile) * width * lent_lanes(units, tile) * 2;
+    if tile.lent { lent } else { 0 }
 }
 
 /// The first dimension of a lane's `v`-th vector of an operand.
@@ -78,119 +180,4 @@ fn read_dims<E: Float, R: Size, P: Size>(
         }
     }
     read
-}
-
-/// The sum over the lanes that share a row.
-#[cube]
-pub(crate) fn row_total(value: f32, #[comptime] spread: Spread) -> f32 {
-    if comptime!(spread == Spread::Quads) {
-        let pair = value + plane_shuffle_xor(value, 1);
-        pair + plane_shuffle_xor(pair, 2)
-    } else {
-        value + plane_shuffle_xor(value, 16)
-    }
-}
-
-/// The largest over the lanes that share a row.
-#[cube]
-pub(crate) fn row_highest(value: f32, #[comptime] spread: Spread) -> f32 {
-    if comptime!(spread == Spread::Quads) {
-        let pair = max(value, plane_shuffle_xor(value, 1));
-        max(pair, plane_shuffle_xor(pair, 2))
-    } else {
-        max(value, plane_shuffle_xor(value, 16))
-    }
-}
-
-/// Whether this lane is the one that writes what its row has one of.
-#[cube]
-pub(crate) fn writes_row(#[comptime] spread: Spread) -> bool {
-    let lane = UNIT_POS_PLANE;
-    if comptime!(spread == Spread::Quads) {
-        lane % 4 == 0
-    } else {
-        lane < 16
-    }
-}
-
-/// `sums[., g] *= factors[g]`
-#[cube]
-pub(crate) fn scale_sums<N: Size, C: Size>(
-    sums: &mut Array<Vector<f32, C>>,
-    factors: &Array<Vector<f32, N>>,
-    #[comptime] layout: Sums,
-    #[comptime] tile: RowTile,
-) {
-    let of_tile = comptime!(tile.spread.groups_per_tile());
-    let row_tiles = comptime!(tile.groups / of_tile);
-    let per_row_tile = comptime!(layout.row_tile(tile));
-    #[unroll]
-    for m in 0..row_tiles {
-        #[unroll]
-        for v in 0..per_row_tile {
-            let g = comptime!(m * of_tile + v % of_tile);
-            sums[comptime!(m * per_row_tile + v)] *= Vector::new(factors[g].extract(0usize));
-        }
-    }
-}
-
-/// Writes `sums[., g] * factors[g]` to the row-major matrix that begins at row `first` of `target`.
-/// Rows from `length` on are not written.
-#[cube]
-pub(crate) fn store_sums<E: Float, N: Size, C: Size, P: Size>(
-    sums: &Array<Vector<f32, C>>,
-    factors: &Array<Vector<f32, N>>,
-    target: &mut [Vector<E, P>],
-    positions: &Array<usize>,
-    first: usize,
-    length: usize,
-    #[comptime] layout: Sums,
-    #[comptime] tile: RowTile,
-) {
-    let spread = comptime!(tile.spread);
-    let groups = comptime!(spread.groups_per_tile());
-    let across = comptime!(spread.tile_width());
-    let dim = comptime!(layout.dim);
-    let vectors = comptime!(spread.sum_vectors());
-    let width = C::value();
-    let piece = P::value();
-    #[unroll]
-    for g in 0..comptime!(tile.groups) {
-        let factor = factors[g].extract(0usize);
-        if positions[g] < length {
-            let row = (first + positions[g]) * comptime!(dim / piece);
-            #[unroll]
-            for d in 0..comptime!(layout.tiles(tile)) {
-                #[unroll]
-                for v in 0..comptime!(vectors / groups) {
-                    let slot = comptime!(
-                        g / groups * layout.row_tile(tile) + d * vectors + v * groups + g % groups
-                    );
-                    let at = comptime!(d * across) + sum_start(v, spread);
-                    #[unroll]
-                    for p in 0..comptime!(width / piece) {
-                        let mut piece_out = Vector::<E, P>::new(E::from_int(0));
-                        #[unroll]
-                        for i in 0..piece {
-                            let sum = sums[slot].extract(comptime!(p * piece + i)) * factor;
-                            piece_out.insert(i, E::cast_from(sum));
-                        }
-                        let dimension = at + comptime!(p * piece);
-                        if comptime!(dim % across == 0) || dimension < dim {
-                            target[row + dimension / piece] = piece_out;
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The first dimension of a row's `v`-th vector of sums in a lane.
-#[cube]
-fn sum_start(#[comptime] v: usize, #[comptime] spread: Spread) -> usize {
-    match comptime!(spread) {
-        Spread::Alternating => lane_start(spread) + comptime!(2 * v),
-        Spread::Lane | Spread::Quads | Spread::Halves => lane_start(spread) + comptime!(v),
-    }
 }

@@ -46,6 +46,8 @@ pub struct RowTile {
     /// Rows pass through an array in memory on their way in and out, so that a single load and a
     /// single store are compiled, instead of one for each chunk.
     pub staged: bool,
+    /// Rows that are an operand lie in shared memory, for registers would not suffice.
+    pub lent: bool,
     /// How rows and tokens are spread over lanes.
     pub spread: Spread,
 }
