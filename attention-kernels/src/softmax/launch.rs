@@ -29,7 +29,7 @@ pub fn forward(
     let out = bind::empty(client, rows * problem.value_dim, inputs.query.elem);
     let lse = bind::empty(client, rows, bind::F32);
     if rows > 0 {
-        let matrix = setup.matrix_plan(Walk::Forward);
+        let matrix = setup.matrix_plan(mma::MatrixWalk::Forward);
         let plan = matrix.unwrap_or_else(|| setup.plan(Walk::Forward));
         let widths = setup.widths(&plan, inputs, &[]);
         let launch = if matrix.is_some() {

@@ -11,7 +11,7 @@ use super::{
     bind::{self, bind, cubes, layout, table},
     delta::{STATS, attention_delta},
     launch_tables::launch_tables,
-    mma,
+    mma::{self, MatrixWalk},
     plan::{Plan, Walk},
     setup::Setup,
     tensors::{BackwardInputs, Gradients, Wanted},
@@ -47,7 +47,7 @@ pub fn backward(
     let stats = bind::empty(client, rows * STATS, bind::F32);
     if rows > 0 {
         launch_delta(&setup, inputs, &stats);
-        match setup.matrix_plan(Walk::Backward) {
+        match setup.matrix_plan(MatrixWalk::Query) {
             Some(plan) => mma::launch_query(&setup, inputs, &plan, &stats, &gradients.query),
             None => launch_query(&setup, inputs, &stats, &gradients.query),
         }
@@ -147,7 +147,7 @@ const DIMS_OF_BOTH: usize = 128;
 
 /// One walk where a core or the lanes of a row hold both gradients, two where their registers do not.
 fn launch_keys(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, gradients: &Gradients) {
-    let matrix = setup.matrix_plan(Walk::Backward);
+    let matrix = setup.matrix_plan(MatrixWalk::Key);
     let launch = if matrix.is_some() {
         mma::launch_key_walk
     } else {

@@ -11,7 +11,7 @@ use super::{
     bind::{self, Widths, extent, step},
     buffers::Buffers,
     checks::{check_blocks, check_elements, check_grid, wrong_dtype},
-    mma::matrix_plan,
+    mma::{MatrixWalk, matrix_plan},
     plan::{Plan, Walk},
     tensors::{BackwardInputs, Inputs},
 };
@@ -106,9 +106,9 @@ impl<'a> Setup<'a> {
     }
 
     /// The plan for matrix instructions, where the device has those for these tensors.
-    pub fn matrix_plan(&self, walk: Walk) -> Option<Plan> {
-        let dims = [self.problem.head_dim, self.problem.value_dim];
-        matrix_plan(self.client.properties(), walk, dims, self.elem)
+    pub fn matrix_plan(&self, walk: MatrixWalk) -> Option<Plan> {
+        let properties = self.client.properties();
+        matrix_plan(properties, walk, &self.problem, self.elem, self.mapped)
     }
 
     pub fn scale(&self) -> f64 {

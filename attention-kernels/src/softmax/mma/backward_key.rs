@@ -183,9 +183,11 @@ pub(crate) fn matrix_backward_key<
             grads.store();
             sync_cube();
             let next = steps.at(min(index + 1, steps.count - 1)).token;
-            queries.fetch(query, &query_stream, next);
-            grads.fetch(grad_out, &grad_stream, next);
-
+            // Where registers are short, what comes next is fetched when the products need none.
+            if comptime!(!tile.lent) {
+                queries.fetch(query, &query_stream, next);
+                grads.fetch(grad_out, &grad_stream, next);
+            }
             matrix_products::<E, N, R, C, W>(
                 &keys,
                 &queries,
@@ -228,6 +230,10 @@ pub(crate) fn matrix_backward_key<
                         slopes[at] *= Vector::new(weight);
                     }
                 }
+            }
+            if comptime!(tile.lent) {
+                queries.fetch(query, &query_stream, next);
+                grads.fetch(grad_out, &grad_stream, next);
             }
             if comptime!(wanted.value) {
                 walk.reweigh(&mut weights, head, token, &sizes, blueprint);

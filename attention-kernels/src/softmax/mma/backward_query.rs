@@ -121,9 +121,11 @@ pub(crate) fn matrix_backward_query<
         values.store();
         sync_cube();
         let next = steps.at(min(index + 1, steps.count - 1)).token;
-        keys.fetch(key, &key_stream, next);
-        values.fetch(value, &value_stream, next);
-
+        // Where registers are short, what comes next is fetched when the products need none.
+        if comptime!(!tile.lent) {
+            keys.fetch(key, &key_stream, next);
+            values.fetch(value, &value_stream, next);
+        }
         matrix_products::<E, N, R, C, W>(
             &queries,
             &keys,
@@ -160,6 +162,10 @@ pub(crate) fn matrix_backward_query<
                 slopes[at] *= Vector::new(weight);
                 excess[g] += slopes[at];
             }
+        }
+        if comptime!(tile.lent) {
+            keys.fetch(key, &key_stream, next);
+            values.fetch(value, &value_stream, next);
         }
         matrix_accumulate::<E, N, R, C, W>(&mut sums, &slopes, &keys, layout, tile);
     }

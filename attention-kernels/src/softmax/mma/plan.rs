@@ -1,56 +1,103 @@
 //! Whether a device's matrix instructions can be used, and with which tiles.
 
+use attention_core::AttentionProblem;
 use cubecl::{
     features::Plane,
     ir::{DeviceProperties, ElemType, FloatKind},
 };
 
 use crate::{
-    softmax::{
-        exponential::Exponential,
-        plan::{Plan, Walk},
-    },
+    softmax::{exponential::Exponential, plan::Plan},
     tile::{RowTile, Spread, row_bytes, staged_bytes},
 };
 
 /// Planes of a cube.
 const PLANES: usize = 4;
 
-/// The plan for matrix instructions, where the device has those for this element type.
+/// Rows of a tile.
+const ROWS: usize = 16;
+
+/// Which walk a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MatrixWalk {
+    Forward,
+    Query,
+    Key,
+}
+
+/// How a walk divides its work.
+struct Tiling {
+    /// Tiles of 16 rows that a plane owns: what it loads of the tokens serves all of them.
+    row_tiles: usize,
+    /// Tokens of a step.
+    block: usize,
+    /// Rows lie in shared memory.
+    lent: bool,
+}
+
+impl Tiling {
+    /// What lanes hold of rows, tokens and sums fits their 255 registers: by the compile matrix.
+    fn new(spread: Spread, walk: MatrixWalk, dim: usize, crowded: bool) -> Self {
+        use MatrixWalk::{Forward, Key, Query};
+        let (row_tiles, block, lent) = match (spread, walk) {
+            (Spread::Quads, Forward) if dim <= 64 && crowded => (2, 32, false),
+            (Spread::Quads, Forward) if dim <= 128 => (1, 64, false),
+            (Spread::Quads, Forward) => (1, 32, true),
+            (Spread::Quads, Query) if dim <= 64 && crowded => (2, 16, false),
+            (Spread::Quads, Query | Key) if dim <= 128 => (1, 32, false),
+            (Spread::Quads, Query | Key) => (1, 16, true),
+            // RDNA 3 holds every operand twice.
+            (_, Forward) => (1, 32, dim > 128),
+            (_, Query | Key) => (1, 16, dim > 64),
+        };
+        Self {
+            row_tiles,
+            block,
+            lent,
+        }
+    }
+}
+
+/// The plan for matrix instructions, where the device has those for this element type. `mapped` cubes
+/// own no more rows than the smallest block of a map.
 pub(crate) fn matrix_plan(
     properties: &DeviceProperties,
-    walk: Walk,
-    [head_dim, value_dim]: [usize; 2],
+    walk: MatrixWalk,
+    problem: &AttentionProblem,
     elem: ElemType,
+    mapped: bool,
 ) -> Option<Plan> {
     let spread = spread(properties, elem)?;
+    let hardware = &properties.hardware;
+    let AttentionProblem {
+        head_dim,
+        value_dim,
+        ..
+    } = *problem;
+    let cubes = problem.batch * problem.heads * problem.seq_q.div_ceil(2 * PLANES * ROWS);
+    let multiprocessors = hardware.num_streaming_multiprocessors.unwrap_or(0) as usize;
+    let crowded = !mapped && cubes >= multiprocessors;
     let dim = head_dim.max(value_dim);
-    // What a lane holds of rows, tokens and sums has to fit 255 registers. RDNA 3 holds operands twice.
-    let (block, lent) = match (spread, walk) {
-        (Spread::Quads, Walk::Forward) if dim <= 128 => (64, false),
-        (Spread::Quads, Walk::Forward) => (32, true),
-        (Spread::Quads, Walk::Backward) if dim <= 128 => (32, false),
-        (_, Walk::Forward) => (32, dim > 128),
-        (Spread::Quads, Walk::Backward) => (16, true),
-        (_, Walk::Backward) => (16, dim > 64),
-    };
+    let tiling = Tiling::new(spread, walk, dim, crowded);
     let tile = RowTile {
-        groups: spread.groups_per_tile(),
-        tokens: block,
-        block,
+        groups: tiling.row_tiles * spread.groups_per_tile(),
+        tokens: tiling.block,
+        block: tiling.block,
         dims: dim,
         unroll: true,
         staged: false,
-        lent,
+        lent: tiling.lent,
         spread,
     };
-    let units = PLANES * properties.hardware.plane_size_max as usize;
+    let units = PLANES * hardware.plane_size_max as usize;
     let rows = match walk {
-        Walk::Forward => row_bytes(head_dim, units, tile),
-        Walk::Backward => row_bytes(head_dim, units, tile) + row_bytes(value_dim, units, tile),
+        MatrixWalk::Forward => row_bytes(head_dim, units, tile),
+        MatrixWalk::Query | MatrixWalk::Key => {
+            row_bytes(head_dim, units, tile) + row_bytes(value_dim, units, tile)
+        }
     };
     let bytes = rows + staged_bytes(head_dim, tile) + staged_bytes(value_dim, tile);
-    (bytes <= properties.hardware.max_shared_memory_size).then_some(Plan {
+    (bytes <= hardware.max_shared_memory_size).then_some(Plan {
         tile,
         lanes: 1,
         units: units as u32,
