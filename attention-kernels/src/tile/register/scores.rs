@@ -81,7 +81,7 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
     for index in 0..comptime!(count * groups) {
         sums[index] = Vector::new(0.0f32);
     }
-    #[unroll(tile.unroll)]
+    #[unroll]
     for index in 0..length {
         let chunk = first + index;
         #[unroll]
