@@ -56,14 +56,14 @@ impl Plan {
     /// The plan for a walk over rows of at most `dim` dimensions.
     pub fn new(properties: &DeviceProperties, walk: Walk, dim: usize, elem: ElemType) -> Self {
         match properties.hardware.num_cpu_cores {
-            Some(cores) => Self::for_cores(properties, cores),
+            Some(cores) => Self::for_cores(properties, cores, elem),
             None => Self::for_lanes(properties, walk, dim, elem),
         }
     }
 
     /// A unit is a core: rows across the lanes of its vector registers, key blocks that stay in
     /// its first-level cache.
-    fn for_cores(properties: &DeviceProperties, cores: u32) -> Self {
+    fn for_cores(properties: &DeviceProperties, cores: u32, elem: ElemType) -> Self {
         let hardware = &properties.hardware;
         let lanes = (hardware.load_width as usize / 32).clamp(1, 16);
         let registers = hardware.vector_register_count.unwrap_or(16) as usize;
@@ -77,6 +77,7 @@ impl Plan {
                 dims: tokens,
                 unroll: false,
                 staged: false,
+                unpacks: elem == ElemType::Float(FloatKind::F16),
                 lent: false,
                 spread: Spread::Lane,
             },
@@ -108,6 +109,7 @@ impl Plan {
                 // LLVM branches for every lane of an access of 16 bits, and a software
                 // rasterizer has it compile one per chunk: seconds for long rows.
                 staged: software && elem.size() < 4,
+                unpacks: false,
                 lent: false,
                 spread: Spread::Lane,
             },

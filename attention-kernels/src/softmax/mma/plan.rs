@@ -86,6 +86,7 @@ pub(crate) fn matrix_plan(
         dims: dim,
         unroll: true,
         staged: false,
+        unpacks: false,
         lent: tiling.lent,
         spread,
     };

@@ -48,7 +48,8 @@ pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
             if position < length {
                 for chunk in 0..chunks {
                     let element = elements[chunk * count + slot].extract(0usize) * factor;
-                    target[(first + position) * chunks + chunk] = Vector::new(E::cast_from(element));
+                    target[(first + position) * chunks + chunk] =
+                        Vector::new(E::cast_from(element));
                 }
             }
         }
