@@ -26,6 +26,7 @@ mod backward_table;
 pub(crate) mod bind;
 mod buffers;
 mod checks;
+mod combine;
 mod delta;
 mod exponential;
 mod forward;
@@ -42,6 +43,7 @@ mod query_walk;
 mod rows;
 mod score;
 mod setup;
+mod split;
 mod tensors;
 
 pub(crate) use plan::Plan;

@@ -33,6 +33,34 @@ impl Plan {
         self.units as usize * self.tile.groups * self.lanes / self.tile.spread.lanes_per_row()
     }
 
+    /// The same plan with no more vectors of rows than there are rows for.
+    pub fn for_rows(mut self, rows: usize) -> Self {
+        if self.tile_per_unit {
+            self.tile.groups = rows.div_ceil(self.lanes).clamp(1, self.tile.groups);
+        }
+        self
+    }
+
+    /// Tiles that cover so many rows: of units, or of cubes.
+    pub fn tiles(&self, rows: usize) -> usize {
+        let rows_per_tile = if self.tile_per_unit {
+            self.rows_per_cube() / self.units as usize
+        } else {
+            self.rows_per_cube()
+        };
+        rows.div_ceil(rows_per_tile)
+    }
+
+    /// Cubes that cover so many rows, each so many times.
+    pub fn cubes(&self, rows: usize, times: usize) -> usize {
+        let tiles = self.tiles(rows) * times;
+        if self.tile_per_unit {
+            tiles.div_ceil(self.units as usize)
+        } else {
+            tiles
+        }
+    }
+
     /// The same plan with steps that divide the blocks of every map.
     pub fn within_blocks(mut self) -> Self {
         if !self.tile_per_unit {

@@ -13,6 +13,7 @@ use super::{
     checks::{check_blocks, check_elements, check_grid, wrong_dtype},
     mma::{MatrixWalk, matrix_plan},
     plan::{Plan, Walk},
+    split::Parts,
     tensors::{BackwardInputs, Inputs},
 };
 use crate::{
@@ -109,6 +110,31 @@ impl<'a> Setup<'a> {
     pub fn matrix_plan(&self, walk: MatrixWalk) -> Option<Plan> {
         let properties = self.client.properties();
         matrix_plan(properties, walk, &self.problem, self.elem, self.mapped)
+    }
+
+    /// The parts in which the keys are walked over, where one walk would leave the device idle.
+    pub fn parts(&self, plan: &Plan, inputs: &Inputs) -> Option<Parts> {
+        let AttentionProblem {
+            batch,
+            heads,
+            seq_q,
+            seq_kv,
+            ..
+        } = self.problem;
+        let tiles = batch * heads * plan.tiles(seq_q);
+        let map_block = inputs.block_map.as_ref().map(|map| map.shape.block_kv);
+        let granule = map_block.unwrap_or(plan.tile.block);
+        let hardware = &self.client.properties().hardware;
+        Parts::new(hardware, plan, tiles, seq_kv, granule)
+    }
+
+    /// Rows of the output, and their length.
+    pub fn output_rows(&self) -> [usize; 2] {
+        let problem = &self.problem;
+        [
+            problem.batch * problem.heads * problem.seq_q,
+            problem.value_dim,
+        ]
     }
 
     pub fn scale(&self) -> f64 {
