@@ -95,14 +95,15 @@ impl Plan {
         let hardware = &properties.hardware;
         let lanes = (hardware.load_width as usize / 32).clamp(1, 16);
         let registers = hardware.vector_register_count.unwrap_or(16) as usize;
-        // Two groups of rows meet `tokens` keys: sums, rows and one broadcast have to fit.
-        let tokens = (registers / 4).clamp(2, 8);
+        // Two groups of rows meet `dims` dimensions of a value: sums, rows and one broadcast have to
+        // fit. In the product with keys, every sum has a total beside it: half as many.
+        let dims = (registers / 4).clamp(4, 8);
         Self {
             tile: RowTile {
                 groups: 2,
-                tokens,
+                tokens: 4,
                 block: 64,
-                dims: tokens,
+                dims,
                 unroll: false,
                 staged: false,
                 unpacks: elem == ElemType::Float(FloatKind::F16),
