@@ -5,6 +5,8 @@ use cubecl::{client::Client, prelude::*, server::Handle};
 
 use super::{
     bind::{self, Widths, bind, cubes, layout, table},
+    cmma,
+    engine::Chosen,
     forward::attention_forward,
     mma,
     plan::{Plan, Walk},
@@ -17,27 +19,32 @@ use super::{
 /// # Errors
 ///
 /// Shapes that do not fit each other, element types that differ or that the device does not have,
-/// and options outside their domain are refused before anything is launched.
+/// options outside their domain and an engine that the device does not have are refused before anything
+/// is launched.
 pub fn forward(
     client: &Client,
     inputs: &Inputs,
     spec: &AttentionSpec,
 ) -> Result<Output, AttentionError> {
     let setup = Setup::new(client, inputs, spec)?;
+    let chosen = setup.choose(mma::MatrixWalk::Forward)?;
     let problem = setup.problem;
     let rows = problem.batch * problem.heads * problem.seq_q;
     let out = bind::empty(client, rows * problem.value_dim, inputs.query.elem);
     let lse = bind::empty(client, rows, bind::F32);
     if rows > 0 {
-        let matrix = setup.matrix_plan(mma::MatrixWalk::Forward);
-        let plan = matrix.unwrap_or_else(|| setup.plan(Walk::Forward));
-        let widths = setup.widths(&plan, inputs, &[]);
-        let launch = if matrix.is_some() {
-            mma::launch_forward
-        } else {
-            launch_forward
-        };
-        launch(&setup, inputs, &plan, widths, &out, &lse);
+        match chosen {
+            Chosen::Register => {
+                let plan = setup.plan(Walk::Forward);
+                let widths = setup.widths(&plan, inputs, &[]);
+                launch_forward(&setup, inputs, &plan, widths, &out, &lse);
+            }
+            Chosen::Fragments(plan) => cmma::launch_forward(&setup, inputs, &plan, &out, &lse),
+            Chosen::Matrix(plan) => {
+                let widths = setup.widths(&plan, inputs, &[]);
+                mma::launch_forward(&setup, inputs, &plan, widths, &out, &lse);
+            }
+        }
     }
     Ok(Output { out, lse })
 }

@@ -26,7 +26,9 @@ mod backward_table;
 pub(crate) mod bind;
 mod buffers;
 mod checks;
+mod cmma;
 mod delta;
+mod engine;
 mod exponential;
 mod forward;
 mod key_walk;
@@ -47,6 +49,7 @@ mod tensors;
 pub(crate) use plan::Plan;
 
 pub use buffers::Buffers;
+pub use engine::Engine;
 pub use launch::forward;
 pub use launch_backward::backward;
 pub use tensors::{BackwardInputs, Gradients, Inputs, Output, Wanted};
