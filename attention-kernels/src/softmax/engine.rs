@@ -93,7 +93,9 @@ impl Setup<'_> {
             Engine::Cmma => fragments(),
             Engine::Mma => matrix(),
             // A software rasterizer only imitates cooperative matrices.
-            Engine::Auto if is_software(properties) && std::env::var_os("DEV_CMMA").is_none() => Some(Chosen::Register),
+            Engine::Auto if is_software(properties) => {
+                Some(Chosen::Register)
+            }
             Engine::Auto => matrix().or_else(fragments).or(Some(Chosen::Register)),
         };
         chosen.ok_or_else(|| AttentionError::Value {

@@ -85,12 +85,12 @@ pub(crate) fn slot_token(token: usize, slot: usize, #[comptime] tile: RowTile) -
 /// The first token, or dimension, that this lane has of a tile.
 #[cube]
 pub(crate) fn lane_start(#[comptime] spread: Spread) -> usize {
-    let lane = UNIT_POS_PLANE as usize;
+    // A device without planes must not hear of them.
     match comptime!(spread) {
         Spread::Lane | Spread::Runs { .. } => 0usize.runtime(),
-        Spread::Quads => 2 * (lane % 4),
-        Spread::Alternating => lane / 16,
-        Spread::Halves => 8 * (lane / 16),
+        Spread::Quads => 2 * (UNIT_POS_PLANE as usize % 4),
+        Spread::Alternating => UNIT_POS_PLANE as usize / 16,
+        Spread::Halves => 8 * (UNIT_POS_PLANE as usize / 16),
     }
 }
 

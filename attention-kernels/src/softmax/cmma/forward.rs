@@ -81,12 +81,13 @@ pub(crate) fn fragment_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size>
         scratch.read::<N>(&mut scores, sizes.scale);
         walk.modify(&mut scores, token, &sizes, blueprint);
         walk.hide(&mut scores, step, &sizes, blueprint);
-        let rescale = softmax.soften::<E, N>(&mut scores, &mut scratch, tile, blueprint);
+        let rescale = softmax.soften::<N>(&mut scores, tile, blueprint);
+        scratch.announce(rescale.moved);
         walk.reweigh(&mut scores, token, &sizes, blueprint);
         scratch.write::<N>(&scores);
         values.store();
         sync_cube();
-        if rescale.needed {
+        if scratch.any(rescale.moved) {
             sums.scale::<E>(&mut scratch, rescale.factor);
         }
         let next = steps.at(min(index + 1, steps.count - 1));

@@ -8,7 +8,7 @@ use crate::{
         exponential::exp_difference,
         score::{HIDDEN, weight},
     },
-    tile::{PlaneTile, Scratch, run_highest, run_total},
+    tile::{PlaneTile, run_highest, run_total},
 };
 
 /// A row's highest score may grow by this before its sums are scaled to it: weights stay below 256, and
@@ -24,12 +24,12 @@ pub(super) struct RowSoftmax {
     total: f32,
 }
 
-/// What a step does to the sums of a plane's rows.
+/// What a step does to the sums of a row.
 #[derive(CubeType)]
 pub(super) struct Rescale {
-    /// Whether those of any row change.
-    pub needed: bool,
-    /// What those of this lane's row are multiplied by.
+    /// Whether they change.
+    pub moved: bool,
+    /// What they are multiplied by.
     pub factor: f32,
 }
 
@@ -43,10 +43,9 @@ impl RowSoftmax {
     }
 
     /// Scores of a step become weights.
-    pub fn soften<E: Float, N: Size>(
+    pub fn soften<N: Size>(
         &mut self,
         scores: &mut Array<Vector<f32, N>>,
-        scratch: &mut Scratch<E>,
         #[comptime] tile: PlaneTile,
         #[comptime] blueprint: Blueprint,
     ) -> Rescale {
@@ -57,26 +56,23 @@ impl RowSoftmax {
             own = max(own, scores[slot].extract(0usize));
         }
         let highest = run_highest(own, tile);
-        let needed = scratch.any(highest - self.reference > f32::new(SLACK));
-        let mut factor = f32::new(1.0);
-        if needed {
-            let reference = max(self.reference, highest);
-            let decay = exp_difference::<N>(
-                Vector::new(self.reference),
-                Vector::new(reference),
-                blueprint.exponential,
-            );
-            factor = decay.extract(0usize);
-            self.total *= factor;
-            self.reference = reference;
-        }
+        let moved = highest - self.reference > f32::new(SLACK);
+        let reference = select(moved, highest, self.reference);
+        let factor = exp_difference::<N>(
+            Vector::new(self.reference),
+            Vector::new(reference),
+            blueprint.exponential,
+        )
+        .extract(0usize);
+        self.total *= factor;
+        self.reference = reference;
         #[unroll]
         for slot in 0..slots {
-            let weight = weight::<N>(scores[slot], Vector::new(self.reference), blueprint);
+            let weight = weight::<N>(scores[slot], Vector::new(reference), blueprint);
             scores[slot] = weight;
             self.total += weight.extract(0usize);
         }
-        Rescale { needed, factor }
+        Rescale { moved, factor }
     }
 
     /// What every sum of the row is multiplied by in the end, and its log-sum-exp.

@@ -162,19 +162,28 @@ impl<E: Float> Scratch<E> {
         }
     }
 
-    /// Whether `condition` holds for any lane of the plane.
-    pub fn any(&mut self, condition: bool) -> bool {
+    /// Says before the cube's barrier whether `condition` holds for this lane.
+    pub fn announce(&mut self, condition: bool) {
         #[comptime]
         match &mut self.moves {
             ComptimeOption::Some(moves) => {
-                let tile = comptime!(self.tile);
-                let plane = comptime!(tile.rows * tile.lanes);
                 moves[UNIT_POS as usize] = select(condition, 1u32, 0u32);
-                sync_plane();
+            }
+            ComptimeOption::None => {}
+        }
+    }
+
+    /// Whether the `condition` that was announced holds for any lane of the plane; of the cube, where
+    /// planes cannot vote: a device that only imitates planes may take their barriers for the cube's, and
+    /// then all have to meet the same.
+    pub fn any(&self, condition: bool) -> bool {
+        #[comptime]
+        match &self.moves {
+            ComptimeOption::Some(moves) => {
                 let mut count = 0u32.runtime();
                 #[unroll]
-                for lane in 0..plane {
-                    count += moves[PLANE_POS as usize * plane + lane];
+                for unit in 0..comptime!(self.tile.units()) {
+                    count += moves[unit];
                 }
                 count > 0
             }
