@@ -5,7 +5,9 @@ use cubecl::{client::Client, prelude::*};
 
 use super::{
     bind::{self, F32, bind, layout, table},
+    cmma,
     combine::attention_combine,
+    engine::Chosen,
     forward::attention_forward,
     mma,
     plan::{Plan, Walk},
@@ -19,44 +21,53 @@ use super::{
 /// # Errors
 ///
 /// Shapes that do not fit each other, element types that differ or that the device does not have,
-/// and options outside their domain are refused before anything is launched.
+/// options outside their domain and an engine that the device does not have are refused before anything
+/// is launched.
 pub fn forward(
     client: &Client,
     inputs: &Inputs,
     spec: &AttentionSpec,
 ) -> Result<Output, AttentionError> {
     let setup = Setup::new(client, inputs, spec)?;
+    let chosen = setup.choose(mma::MatrixWalk::Forward)?;
     let problem = setup.problem;
     let rows = problem.batch * problem.heads * problem.seq_q;
     let out = bind::empty(client, rows * problem.value_dim, inputs.query.elem);
     let lse = bind::empty(client, rows, F32);
     let output = Output { out, lse };
     if rows > 0 {
-        launch_walk(&setup, inputs, &output);
+        launch_chosen(&setup, inputs, &output, chosen);
     }
     Ok(output)
 }
 
+fn launch_chosen(setup: &Setup, inputs: &Inputs, output: &Output, chosen: Chosen) {
+    let (out, lse) = (&output.out, &output.lse);
+    match chosen {
+        Chosen::Register => {
+            let plan = setup.plan(Walk::Forward).for_rows(setup.problem.seq_q);
+            launch_register(setup, inputs, &plan, output);
+        }
+        Chosen::Fragments(plan) => cmma::launch_forward(setup, inputs, &plan, out, lse),
+        Chosen::Matrix(plan) => {
+            let widths = setup.widths(&plan, inputs, &[]);
+            mma::launch_forward(setup, inputs, &plan, widths, out, lse);
+        }
+    }
+}
+
 /// One walk over all keys, or walks over parts of them and their combination, whichever keeps the
 /// device busy.
-fn launch_walk(setup: &Setup, inputs: &Inputs, output: &Output) {
-    let few = setup.problem.seq_q < mma::ROWS;
-    let matrix = setup.matrix_plan(mma::MatrixWalk::Forward);
-    if let Some(plan) = matrix.filter(|_| !few) {
-        let widths = setup.widths(&plan, inputs, &[]);
-        mma::launch_forward(setup, inputs, &plan, widths, &output.out, &output.lse);
-        return;
-    }
-    let plan = setup.plan(Walk::Forward).for_rows(setup.problem.seq_q);
-    let Some(parts) = setup.parts(&plan, inputs) else {
-        return launch_forward(setup, inputs, &plan, output, None);
+fn launch_register(setup: &Setup, inputs: &Inputs, plan: &Plan, output: &Output) {
+    let Some(parts) = setup.parts(plan, inputs) else {
+        return launch_forward(setup, inputs, plan, output, None);
     };
     let [rows, dim] = setup.output_rows();
     let found = Output {
         out: bind::empty(setup.client, parts.count * rows * dim, F32),
         lse: bind::empty(setup.client, parts.count * rows, F32),
     };
-    launch_forward(setup, inputs, &plan, &found, Some(parts));
+    launch_forward(setup, inputs, plan, &found, Some(parts));
     // SAFETY: every unit's element is compared with the output's length.
     unsafe {
         attention_combine::launch_unchecked(

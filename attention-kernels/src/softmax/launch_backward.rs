@@ -9,7 +9,9 @@ use super::{
     backward_key::attention_backward_key,
     backward_query::attention_backward_query,
     bind::{self, bind, cubes, layout, table},
+    cmma,
     delta::{STATS, attention_delta},
+    engine::Chosen,
     launch_tables::launch_tables,
     mma::{self, MatrixWalk},
     plan::{Plan, Walk},
@@ -32,6 +34,8 @@ pub fn backward(
 ) -> Result<Gradients, AttentionError> {
     let setup = Setup::new(client, &inputs.forward, spec)?;
     setup.check_saved(inputs)?;
+    let query_walk = setup.choose(MatrixWalk::Query)?;
+    let key_walk = setup.choose(MatrixWalk::Key)?;
     let problem = setup.problem;
     let elem = inputs.forward.query.elem;
     let rows = problem.batch * problem.heads * problem.seq_q;
@@ -47,13 +51,15 @@ pub fn backward(
     let stats = bind::empty(client, rows * STATS, bind::F32);
     if rows > 0 {
         launch_delta(&setup, inputs, &stats);
-        match setup.matrix_plan(MatrixWalk::Query) {
-            Some(plan) => mma::launch_query(&setup, inputs, &plan, &stats, &gradients.query),
-            None => launch_query(&setup, inputs, &stats, &gradients.query),
+        let grad = &gradients.query;
+        match query_walk {
+            Chosen::Register => launch_query(&setup, inputs, &stats, grad),
+            Chosen::Fragments(plan) => cmma::launch_query(&setup, inputs, &plan, &stats, grad),
+            Chosen::Matrix(plan) => mma::launch_query(&setup, inputs, &plan, &stats, grad),
         }
     }
     if keys > 0 {
-        launch_keys(&setup, inputs, &stats, &gradients);
+        launch_keys(&setup, inputs, &key_walk, &stats, &gradients);
     }
     let bias = match (&inputs.forward.bias, wanted.bias) {
         (Some(bias), true) => Some(launch_bias(&setup, inputs, bias, &stats)),
@@ -146,35 +152,38 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
 const DIMS_OF_BOTH: usize = 128;
 
 /// One walk where a core or the lanes of a row hold both gradients, two where their registers do not.
-fn launch_keys(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, gradients: &Gradients) {
-    let matrix = setup.matrix_plan(MatrixWalk::Key);
-    let launch = if matrix.is_some() {
-        mma::launch_key_walk
-    } else {
-        launch_key_walk
+fn launch_keys(
+    setup: &Setup,
+    inputs: &BackwardInputs,
+    chosen: &Chosen,
+    stats: &Handle,
+    gradients: &Gradients,
+) {
+    let problem = &setup.problem;
+    let holds_both = match chosen {
+        Chosen::Register => setup.plan(Walk::Backward).tile_per_unit,
+        Chosen::Fragments(plan) => plan.holds_both(problem),
+        Chosen::Matrix(_) => problem.head_dim + problem.value_dim <= DIMS_OF_BOTH,
     };
-    let plan = matrix.unwrap_or_else(|| setup.plan(Walk::Backward));
-    let dims = setup.problem.head_dim + setup.problem.value_dim;
-    let holds_both = plan.tile_per_unit || (matrix.is_some() && dims <= DIMS_OF_BOTH);
-    let walks: &[KeyGradients] = if holds_both {
-        &[KeyGradients {
-            key: true,
-            value: true,
-        }]
+    let one = |key, value| KeyGradients { key, value };
+    let walks = if holds_both {
+        vec![one(true, true)]
     } else {
-        &[
-            KeyGradients {
-                key: true,
-                value: false,
-            },
-            KeyGradients {
-                key: false,
-                value: true,
-            },
-        ]
+        vec![one(true, false), one(false, true)]
     };
-    for &wanted in walks {
-        launch(setup, inputs, &plan, wanted, stats, gradients);
+    for wanted in walks {
+        match chosen {
+            Chosen::Register => {
+                let plan = setup.plan(Walk::Backward);
+                launch_key_walk(setup, inputs, &plan, wanted, stats, gradients);
+            }
+            Chosen::Fragments(plan) => {
+                cmma::launch_key_walk(setup, inputs, plan, wanted, stats, gradients);
+            }
+            Chosen::Matrix(plan) => {
+                mma::launch_key_walk(setup, inputs, plan, wanted, stats, gradients);
+            }
+        }
     }
 }
 

@@ -26,8 +26,10 @@ mod backward_table;
 pub(crate) mod bind;
 mod buffers;
 mod checks;
+mod cmma;
 mod combine;
 mod delta;
+mod engine;
 mod exponential;
 mod forward;
 mod key_walk;
@@ -49,6 +51,7 @@ mod tensors;
 pub(crate) use plan::Plan;
 
 pub use buffers::Buffers;
+pub use engine::Engine;
 pub use launch::forward;
 pub use launch_backward::backward;
 pub use tensors::{BackwardInputs, Gradients, Inputs, Output, Wanted};

@@ -126,8 +126,7 @@ impl Plan {
             Walk::Backward => 256,
         };
         let tokens = (budget / dim.max(1)).clamp(1, 8);
-        // A software rasterizer, or a browser that does not say what it runs on.
-        let software = properties.identity.physical.is_none();
+        let software = is_software(properties);
         Self {
             tile: RowTile {
                 groups: 1,
@@ -153,4 +152,9 @@ impl Plan {
             max_width: 4,
         }
     }
+}
+
+/// Whether a device is a software rasterizer, or a browser that does not say what it runs on.
+pub(crate) fn is_software(properties: &DeviceProperties) -> bool {
+    properties.identity.physical.is_none()
 }

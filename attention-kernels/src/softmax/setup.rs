@@ -11,7 +11,7 @@ use super::{
     bind::{self, Widths, extent, step},
     buffers::Buffers,
     checks::{check_blocks, check_elements, check_grid, wrong_dtype},
-    mma::{MatrixWalk, matrix_plan},
+    engine::Engine,
     plan::{Plan, Walk},
     split::Parts,
     tensors::{BackwardInputs, Inputs},
@@ -28,8 +28,9 @@ pub(crate) struct Setup<'a> {
     pub problem: AttentionProblem,
     pub address: AddressType,
     spec: &'a AttentionSpec,
-    elem: ElemType,
-    mapped: bool,
+    pub elem: ElemType,
+    pub engine: Engine,
+    pub mapped: bool,
 }
 
 impl<'a> Setup<'a> {
@@ -57,6 +58,7 @@ impl<'a> Setup<'a> {
             address,
             spec,
             elem: inputs.query.elem,
+            engine: inputs.engine,
             mapped: inputs.block_map.is_some(),
         })
     }
@@ -104,12 +106,6 @@ impl<'a> Setup<'a> {
         } else {
             plan
         }
-    }
-
-    /// The plan for matrix instructions, where the device has those for these tensors.
-    pub fn matrix_plan(&self, walk: MatrixWalk) -> Option<Plan> {
-        let properties = self.client.properties();
-        matrix_plan(properties, walk, &self.problem, self.elem, self.mapped)
     }
 
     /// The parts in which the keys are walked over, where one walk would leave the device idle.
