@@ -20,4 +20,5 @@ mod packed;
 mod support;
 mod sweep;
 mod tables;
+mod tuned;
 mod variants;

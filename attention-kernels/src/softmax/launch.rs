@@ -10,7 +10,7 @@ use super::{
     engine::Chosen,
     forward::attention_forward,
     mma,
-    plan::{Plan, Walk},
+    plan::Plan,
     setup::Setup,
     split::{KeySplitLaunch, Parts},
     tensors::{Inputs, Output},
@@ -36,22 +36,20 @@ pub fn forward(
     let lse = bind::empty(client, rows, F32);
     let output = Output { out, lse };
     if rows > 0 {
-        launch_chosen(&setup, inputs, &output, chosen);
+        let launch = |chosen: &Chosen| launch_chosen(&setup, inputs, &output, chosen);
+        setup.launch_walk(mma::MatrixWalk::Forward, inputs, &chosen, &launch);
     }
     Ok(output)
 }
 
-fn launch_chosen(setup: &Setup, inputs: &Inputs, output: &Output, chosen: Chosen) {
+fn launch_chosen(setup: &Setup, inputs: &Inputs, output: &Output, chosen: &Chosen) {
     let (out, lse) = (&output.out, &output.lse);
     match chosen {
-        Chosen::Register => {
-            let plan = setup.plan(Walk::Forward).for_rows(setup.problem.seq_q);
-            launch_register(setup, inputs, &plan, output);
-        }
-        Chosen::Fragments(plan) => cmma::launch_forward(setup, inputs, &plan, out, lse),
+        Chosen::Register(plan) => launch_register(setup, inputs, plan, output),
+        Chosen::Fragments(plan) => cmma::launch_forward(setup, inputs, plan, out, lse),
         Chosen::Matrix(plan) => {
-            let widths = setup.widths(&plan, inputs, &[]);
-            mma::launch_forward(setup, inputs, &plan, widths, out, lse);
+            let widths = setup.widths(plan, inputs, &[]);
+            mma::launch_forward(setup, inputs, plan, widths, out, lse);
         }
     }
 }

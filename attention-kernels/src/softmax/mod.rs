@@ -35,6 +35,7 @@ mod forward;
 mod key_walk;
 mod launch;
 mod launch_backward;
+mod launch_bias;
 mod launch_tables;
 pub mod maps;
 mod mma;
@@ -47,6 +48,7 @@ mod score;
 mod setup;
 mod split;
 mod tensors;
+mod tune;
 
 pub(crate) use plan::Plan;
 

@@ -41,6 +41,43 @@ impl Plan {
         self
     }
 
+    /// Other plans that a device might run faster. `mapped` tiles stay within the blocks of every map.
+    pub fn variants(&self, properties: &DeviceProperties, mapped: bool) -> Vec<Self> {
+        let tile = self.tile;
+        let with = |tile, units| Self {
+            tile,
+            units,
+            ..*self
+        };
+        let steps = |tokens| RowTile {
+            tokens,
+            block: tokens,
+            ..tile
+        };
+        if self.tile_per_unit {
+            let narrow = RowTile {
+                groups: 4,
+                dims: 4,
+                ..tile
+            };
+            let whole = tile.groups == 2;
+            let tiles = [
+                whole.then_some(narrow),
+                Some(RowTile { tokens: 8, ..tile }),
+                Some(RowTile { block: 32, ..tile }),
+                (!mapped).then_some(RowTile { block: 128, ..tile }),
+            ];
+            let tiles = tiles.into_iter().flatten();
+            return tiles.map(|tile| with(tile, self.units)).collect();
+        }
+        let most = properties.hardware.max_units_per_cube;
+        let wide = (!mapped && most >= 2 * self.units).then(|| with(tile, 2 * self.units));
+        let narrow = (self.units > 32).then(|| with(tile, self.units / 2));
+        let short = (tile.tokens > 1).then(|| with(steps(tile.tokens / 2), self.units));
+        let long = (tile.tokens < 16).then(|| with(steps(2 * tile.tokens), self.units));
+        [short, long, narrow, wide].into_iter().flatten().collect()
+    }
+
     /// Tiles that cover so many rows: of units, or of cubes.
     pub fn tiles(&self, rows: usize) -> usize {
         let rows_per_tile = if self.tile_per_unit {

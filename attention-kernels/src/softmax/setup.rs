@@ -137,6 +137,10 @@ impl<'a> Setup<'a> {
         self.spec.scale_for(self.problem.head_dim)
     }
 
+    pub fn causal(&self) -> bool {
+        self.spec.causal.is_some()
+    }
+
     pub fn softcap(&self) -> bool {
         self.spec.softcap.is_some()
     }
@@ -202,7 +206,7 @@ impl<'a> Setup<'a> {
                 .iter()
                 .chain(like_value)
                 .all(|tensor| step(tensor, 3) <= 1),
-            causal: self.spec.causal.is_some(),
+            causal: self.causal(),
             softcap: self.softcap(),
             mask: inputs.mask.is_some(),
             bias: inputs.bias.is_some(),
