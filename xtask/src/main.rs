@@ -1,5 +1,6 @@
 //! `cargo xtask`: what a newcomer and the CI run around the build.
 
+mod bench;
 mod build;
 mod cache;
 mod demo;
@@ -17,7 +18,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Set-up, demo, tests and models")]
+#[command(
+    name = "cargo xtask",
+    about = "Set-up, demo, tests, measurements and models"
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -43,6 +47,8 @@ enum Task {
     Lint,
     /// Lower every kernel for every GPU and compile it by the vendors' compilers, without a GPU
     Matrix(matrix::Matrix),
+    /// Measure attention beside its peers: Burn's own, torch's, onnxruntime's
+    Bench(bench::Bench),
     /// List or fetch pretrained models
     #[command(subcommand)]
     Models(models::Models),
@@ -66,6 +72,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { args } => test::run(&args),
         Task::Lint => lint::run(),
         Task::Matrix(matrix) => matrix.run(),
+        Task::Bench(bench) => bench.run(),
         Task::Models(command) => command.run(),
     }
 }
