@@ -42,8 +42,9 @@ def linked(libraries):
 
 def owners(libraries):
     """Which GPU library each version of symbols belongs to."""
-    owner, current = {}, None
+    owner = {}
     for library in libraries:
+        current = None
         for line in output("readelf", "-VW", library).splitlines():
             if found := re.search(r"File: (\S+)", line):
                 current = found.group(1)
@@ -54,17 +55,18 @@ def owners(libraries):
 
 
 def wanted(libraries, owner):
-    """The symbols that each library has to export, and those whose library nobody names."""
-    symbols, unversioned = collections.defaultdict(set), set()
+    """The symbols that each library has to export and their version, and symbols whose library nobody names."""
+    symbols, versions, unversioned = collections.defaultdict(set), {}, set()
     for library in libraries:
         for line in output("nm", "-D", "--undefined-only", library).splitlines():
             name, _, version = line.split()[-1].partition("@")
             version = version.lstrip("@")
             if version in owner:
                 symbols[owner[version]].add(name)
+                versions[owner[version]] = version
             elif not version:
                 unversioned.add(name)
-    return symbols, unversioned
+    return symbols, versions, unversioned
 
 
 def build(name, version, symbols, folder):
@@ -89,9 +91,7 @@ def build(name, version, symbols, folder):
 def main(packages):
     libraries = sorted((packages / "torch/lib").glob("*.so*"))
     folder = packages / "nvidia/cu13/lib"
-    owner = owners(libraries)
-    versions = {library: version for version, library in owner.items()}
-    symbols, unversioned = wanted(libraries, owner)
+    symbols, versions, unversioned = wanted(libraries, owners(libraries))
     for name in sorted(linked(libraries)):
         prefix = UNVERSIONED.get(name.split(".so")[0])
         if prefix and name not in versions:

@@ -3,7 +3,7 @@
 mod code;
 mod cubek;
 mod machine;
-mod measure;
+pub(super) mod measure;
 mod page;
 mod peers;
 mod plots;

@@ -121,8 +121,8 @@ fn how(report: &Report) -> String {
          run, back to back runs within a turn, with the same number of threads and whoever waited asleep. GFLOP/s count \
          the products that attention cannot do without (7 of them forward and backward), and only the pairs that causal \
          attention sees. \"of matmul\" is that rate over the fastest 1024 x 1024 x 1024 product measured in the same run. \
-         \"first launch\" is the time to the first result of the shape in a fresh process, whose kernel a shape before it may \
-         have compiled.\n\n",
+         \"first launch\" is the time to the first result of the shape: what was not compiled for a shape before it in the \
+         same run is compiled then.\n\n",
     );
     if report.peers().contains(&Who::Torch) {
         text.push_str(
@@ -141,7 +141,7 @@ fn how(report: &Report) -> String {
         let times = graphs.iter().filter(|name| **name == graph).count();
         let _ = writeln!(
             text,
-            "- onnxruntime: `{graph}` was its fastest graph for {times} shapes."
+            "- onnxruntime: `{graph}` was its fastest graph for {times} of the shapes."
         );
     }
     let burn = if report.kind == DeviceKind::Cpu {

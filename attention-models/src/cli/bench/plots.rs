@@ -136,8 +136,12 @@ pub fn roofline(report: &Report, file: &Path) -> Result<()> {
     let area = SVGBackend::new(file, (WIDTH, 2 * PANEL)).into_drawing_area();
     area.fill(&WHITE)?;
     let roofs = report.products.iter().map(|(_, rate, _)| rate / 1e9);
-    let top = roofs.fold(1.0, f64::max) * 2.0;
-    let (intensities, bottom) = (0.25..8192.0f64, top / 2000.0);
+    let dots = report.lines.iter().filter_map(|line| line.rate(Who::Ours));
+    let dots: Vec<_> = dots.map(|rate| rate / 1e9).collect();
+    let top = roofs.chain(dots.iter().copied()).fold(1.0, f64::max) * 2.0;
+    let (intensities, slope) = (0.25..8192.0f64, report.bandwidth / 1e9);
+    let lowest = slope * intensities.start;
+    let bottom = dots.iter().copied().fold(lowest, f64::min) / 2.0;
     let title = format!(
         "{}: GFLOP/s of ours over operations a byte, under measured roofs",
         report.kind
@@ -156,22 +160,24 @@ pub fn roofline(report: &Report, file: &Path) -> Result<()> {
         .label_style(FONT)
         .draw()?;
     for (dtype, rate, whose) in &report.products {
-        let (slope, rate) = (report.bandwidth / 1e9, rate / 1e9);
+        let rate = rate / 1e9;
         let ridge = (rate / slope).clamp(intensities.start, intensities.end);
         let roof = [
-            (bottom / slope, bottom),
-            (ridge, rate.min(slope * ridge)),
+            (intensities.start, lowest),
+            (ridge, slope * ridge),
             (intensities.end, rate),
         ];
         let style = dtype_color(*dtype).stroke_width(2);
         chart.plotting_area().draw(&PathElement::new(roof, style))?;
-        let label = format!("matrix product {dtype} ({whose}) {rate:.0} GFLOP/s");
-        let label = Text::new(label, (0.3 * intensities.end.sqrt(), rate * 1.12), FONT);
+        // Left of the ridge there is nothing at this height.
+        let label = format!("{dtype} matrix product ({whose}) {rate:.0} GFLOP/s");
+        let font = FONT.into_font().color(&dtype_color(*dtype));
+        let label = Text::new(label, (0.3, rate * 1.05), font);
         chart.plotting_area().draw(&label)?;
     }
-    let slope = format!("memory {:.0} GB/s", report.bandwidth / 1e9);
-    let place = (0.3, 0.3 * report.bandwidth / 1e9 * 2.2);
-    chart.plotting_area().draw(&Text::new(slope, place, FONT))?;
+    let label = format!("memory {slope:.0} GB/s");
+    let label = Text::new(label, (1.2, 0.7 * slope), FONT);
+    chart.plotting_area().draw(&label)?;
     for line in &report.lines {
         let rate = line.rate(Who::Ours).unwrap_or_default() / 1e9;
         let place = (line.shape.cost().intensity(), rate.max(bottom));

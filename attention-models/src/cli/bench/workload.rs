@@ -75,9 +75,9 @@ impl Shape {
         [BATCH, HEADS, self.seq, self.head_dim]
     }
 
-    /// Floating-point operations and bytes that it cannot do without.
-    pub fn cost(&self) -> Cost {
-        let problem = AttentionProblem {
+    /// Self-attention.
+    pub fn problem(&self) -> AttentionProblem {
+        AttentionProblem {
             batch: BATCH,
             heads: HEADS,
             kv_heads: HEADS,
@@ -86,7 +86,12 @@ impl Shape {
             seq_kv: self.seq,
             head_dim: self.head_dim,
             value_dim: self.head_dim,
-        };
+        }
+    }
+
+    /// Floating-point operations and bytes that it cannot do without.
+    pub fn cost(&self) -> Cost {
+        let problem = self.problem();
         let forward = forward_cost(&problem, &self.spec(), self.dtype);
         if !self.backward {
             return forward;
@@ -98,7 +103,8 @@ impl Shape {
         }
     }
 
-    fn spec(&self) -> AttentionSpec {
+    /// Causal or not.
+    pub fn spec(&self) -> AttentionSpec {
         AttentionSpec {
             causal: self.causal.then_some(CausalAlignment::BottomRight),
             ..AttentionSpec::default()
