@@ -9,6 +9,7 @@ mod matrix;
 mod models;
 mod package;
 mod process;
+mod roofline;
 mod setup;
 mod test;
 
@@ -49,6 +50,8 @@ enum Task {
     Matrix(matrix::Matrix),
     /// Measure attention beside its peers: Burn's own, torch's, onnxruntime's
     Bench(bench::Bench),
+    /// Predict the time of attention on GPUs that are not at hand
+    Roofline(roofline::Roofline),
     /// List or fetch pretrained models
     #[command(subcommand)]
     Models(models::Models),
@@ -73,6 +76,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Lint => lint::run(),
         Task::Matrix(matrix) => matrix.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Roofline(roofline) => roofline.run(),
         Task::Models(command) => command.run(),
     }
 }
