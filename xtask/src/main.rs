@@ -11,6 +11,7 @@ mod package;
 mod process;
 mod roofline;
 mod setup;
+mod startup;
 mod test;
 
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Task {
     Bench(bench::Bench),
     /// Predict the time of attention on GPUs that are not at hand
     Roofline(roofline::Roofline),
+    /// Measure how long a process waits for each kernel to be compiled
+    Startup(startup::Startup),
     /// List or fetch pretrained models
     #[command(subcommand)]
     Models(models::Models),
@@ -77,6 +80,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Matrix(matrix) => matrix.run(),
         Task::Bench(bench) => bench.run(),
         Task::Roofline(roofline) => roofline.run(),
+        Task::Startup(startup) => startup.run(),
         Task::Models(command) => command.run(),
     }
 }

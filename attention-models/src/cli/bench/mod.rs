@@ -8,6 +8,7 @@ mod page;
 mod peers;
 mod plots;
 mod report;
+mod startup;
 pub mod workload;
 
 use std::{
@@ -56,6 +57,9 @@ pub struct BenchArgs {
     /// Leave out the longest sequence, and measure for a shorter time
     #[arg(long)]
     quick: bool,
+    /// Run every shape once and say how long that took, instead
+    #[arg(long, conflicts_with_all = ["json", "report", "peers", "note", "code"])]
+    startup: bool,
     /// Measure what masks, score modifications and block maps as code cost and save, instead
     #[arg(long, conflicts_with_all = ["json", "report", "peers", "note"])]
     code: bool,
@@ -72,6 +76,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         return code::run(kind, args.quick, args.filter.as_deref());
     }
     let shapes = wanted(args, kind)?;
+    if args.startup {
+        return startup::run(kind, &shapes);
+    }
     let peers = match &args.peers {
         Some(python) => Some(Peers::start(
             python,
