@@ -98,7 +98,7 @@ fn rows(text: &mut String, dtype: &str, first: &Process, second: &Process) {
     let mut dims = HEAD_DIMS.iter();
     let mut dim = "";
     for (first, second) in first.launches.iter().zip(&second.launches) {
-        if first.kernel == FIRST_OF_A_SHAPE {
+        if first.kernel.ends_with(FIRST_OF_A_SHAPE) {
             dim = dims.next().copied().unwrap_or_default();
         }
         row(dim, &first.kernel, first.seconds, second.seconds);
@@ -110,7 +110,9 @@ fn rows(text: &mut String, dtype: &str, first: &Process, second: &Process) {
 }
 
 const PASS: &str = "forward+backward";
-const FIRST_OF_A_SHAPE: &str = "AttentionForward";
+/// Kernels are called after their engine and one of these.
+const STEPS: [&str; 3] = ["Forward", "Backward", "Delta"];
+const FIRST_OF_A_SHAPE: &str = STEPS[0];
 
 /// A fresh process, with what earlier ones left in the folder.
 fn start(
@@ -150,7 +152,7 @@ fn launch(line: &str) -> Option<Launch> {
     let mut cells = line.split('|').map(str::trim).skip(1);
     let (time, name) = (cells.next()?, cells.next()?);
     let (kernel, _) = name.split_once('_')?;
-    if !kernel.starts_with("Attention") {
+    if !STEPS.iter().any(|step| kernel.contains(step)) {
         return None;
     }
     Some(Launch {

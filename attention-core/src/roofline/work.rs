@@ -19,7 +19,7 @@ pub(super) const VECTOR_PER_EXPONENTIAL: f64 = 17.0;
 /// What one kernel does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
-    /// Its name in the compile matrix.
+    /// Which step of attention it is.
     pub kernel: &'static str,
     /// Of the tensors.
     pub dtype: DType,
@@ -40,7 +40,7 @@ pub fn forward_work(problem: &AttentionProblem, spec: &AttentionSpec, dtype: DTy
     let cost = forward_cost(problem, spec, dtype);
     let scores = scores(problem, spec);
     Work {
-        kernel: "attention_forward",
+        kernel: "forward",
         dtype,
         products: cost.flops,
         exponentials: scores,
@@ -59,7 +59,7 @@ pub fn backward_work(problem: &AttentionProblem, spec: &AttentionSpec, dtype: DT
     let products = |width: u64| scores.saturating_mul(2 * width);
     [
         Work {
-            kernel: "attention_backward_query",
+            kernel: "backward_query",
             dtype,
             products: products(2 * key + value),
             exponentials: scores,
@@ -68,7 +68,7 @@ pub fn backward_work(problem: &AttentionProblem, spec: &AttentionSpec, dtype: DT
             cubes: cubes(problem, problem.seq_q),
         },
         Work {
-            kernel: "attention_backward_key",
+            kernel: "backward_key",
             dtype,
             products: products(2 * key + 2 * value),
             exponentials: scores,

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use attention_core::roofline::{DeviceRoofs, LoopMix, Work};
 use serde::Deserialize;
 
-/// By target, case and kernel.
+/// By target, case and step: what a kernel is called after the name of its engine. Loops without matrix instructions are
+/// not kept: those of other engines are not what is predicted.
 #[derive(Default)]
 pub struct Mixes(HashMap<[String; 3], LoopMix>);
 
@@ -35,12 +36,13 @@ impl Mixes {
             let HotLoop {
                 instructions,
                 matrix,
-            } = row.hot_loop?;
+            } = row.hot_loop.filter(|hot_loop| hot_loop.matrix > 0)?;
             let mix = LoopMix {
                 instructions,
                 matrix,
             };
-            Some(([row.target, row.case, row.kernel], mix))
+            let (_engine, step) = row.kernel.split_once('_')?;
+            Some(([row.target, row.case, step.to_string()], mix))
         };
         Ok(Self(rows.into_iter().filter_map(mix).collect()))
     }
@@ -56,12 +58,12 @@ impl Mixes {
         let causal = if causal { "-causal" } else { "" };
         let case = format!("measured/d{head_dim}{causal}/{}", work.dtype);
         let key = [device.target?.to_string(), case, work.kernel.to_string()];
-        self.0.get(&key).copied().filter(|mix| mix.matrix > 0)
+        self.0.get(&key).copied()
     }
 
     /// How many loops are known.
     pub fn len(&self) -> usize {
-        self.0.values().filter(|mix| mix.matrix > 0).count()
+        self.0.len()
     }
 }
 
@@ -75,12 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernels_mix_is_that_of_its_target_case_and_name() {
+    fn a_kernels_mix_is_that_of_its_target_case_and_step() {
         let folder = tempfile::tempdir().expect("there is room for a folder");
         let file = folder.path().join("matrix.json");
         let text = r#"[
-{"target":"sm_90a","case":"measured/d128/f16","kernel":"attention_forward","outcome":"compiled",
+{"target":"sm_90a","case":"measured/d128/f16","kernel":"matrix_forward","outcome":"compiled",
  "hot_loop":{"instructions":200,"matrix":64}},
+{"target":"sm_90a","case":"measured/d64/f16","kernel":"attention_backward_key","outcome":"compiled",
+ "hot_loop":{"instructions":900,"matrix":0}},
 {"target":"sm_90a","case":"measured/d64/f16","kernel":"attention_forward","outcome":"compiled"}
 ]"#;
         fs::write(&file, text).expect("the folder can be written");
