@@ -93,18 +93,11 @@ pub fn check(device: &Device, problem: &Problem, schedules: &[Schedule]) -> Resu
         let outputs = run(device, problem, schedule);
         let outcome = outputs.map(|outputs| {
             let known = first.get_or_insert_with(|| outputs.clone());
-            let compare = |(index, pass): (usize, &&'static str)| {
-                let dtype = if *pass == "lse" {
-                    DType::F32
-                } else {
-                    problem.dtype
-                };
-                Compared {
-                    pass,
-                    error: distance(&outputs[index], &expected[index]),
-                    bound: bound(&peer[index], &expected[index], dtype),
-                    same_bits: bits(&outputs[index]) == bits(&known[index]),
-                }
+            let compare = |(index, pass): (usize, &&'static str)| Compared {
+                pass,
+                error: distance(&outputs[index], &expected[index]),
+                bound: bound(problem, index, &peer[index], &expected[index]),
+                same_bits: bits(&outputs[index]) == bits(&known[index]),
             };
             PASSES.iter().enumerate().map(compare).collect()
         });

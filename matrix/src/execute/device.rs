@@ -54,8 +54,10 @@ pub struct Device {
 /// What the client's side and the device's side share.
 struct Orders {
     schedule: Schedule,
-    /// Kernels that were launched, by name.
+    /// Kernels that ran, by name.
     launched: Vec<String>,
+    /// Why the last launch that failed did.
+    fault: Option<Fault>,
 }
 
 impl Device {
@@ -64,18 +66,19 @@ impl Device {
         // A process knows a device by its index.
         static DEVICES: AtomicU16 = AtomicU16::new(0);
         let id = DeviceId::new(1, DEVICES.fetch_add(1, Ordering::Relaxed));
-        let alignment = target.properties.memory.alignment as usize;
         let (utilities, _) = ServerUtilities::init(
             ServiceId::of::<EmulatedServer>(id),
             target.name,
             target.properties.clone(),
             (target.matrix)(),
             Arc::new(ServerLogger::default()),
-            ContiguousMemoryLayoutPolicy::new(alignment),
+            // No room behind a buffer: whoever writes there is found.
+            ContiguousMemoryLayoutPolicy::new(1),
         );
         let orders = Arc::new(Mutex::new(Orders {
             schedule: Schedule::FirstFirst,
             launched: Vec::new(),
+            fault: None,
         }));
         let server = EmulatedServer {
             utilities: Arc::new(utilities),
@@ -101,6 +104,11 @@ impl Device {
         self.client.flush()?;
         lock(&self.orders).schedule = schedule;
         Ok(())
+    }
+
+    /// Why the last launch that failed did, of those since the last call.
+    pub fn take_fault(&self) -> Option<Fault> {
+        lock(&self.orders).fault.take()
     }
 
     /// Names of the kernels that ran since the last call.
@@ -364,7 +372,10 @@ impl Server for EmulatedServer {
         let name = crate::run::short_name(kernel.name());
         match self.execute(&*kernel, count, &bindings) {
             Ok(()) => lock(&self.orders).launched.push(name),
-            Err(fault) => self.fault = Some((name, fault)),
+            Err(fault) => {
+                lock(&self.orders).fault = Some(fault.clone());
+                self.fault = Some((name, fault));
+            }
         }
     }
 

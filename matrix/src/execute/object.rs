@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     env, fs,
-    path::PathBuf,
+    path::Path,
     process::Command,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -62,17 +62,28 @@ type Compiled = Arc<OnceLock<Result<Arc<Object>, Fault>>>;
 
 /// The compiled kernels of a run, each compiled once.
 pub struct Objects {
+    /// The C++ compiler, and options of its own.
+    compiler: String,
     folder: TempDir,
     compiled: Mutex<HashMap<[u8; 32], Compiled>>,
 }
 
 impl Objects {
-    /// None yet.
+    /// None yet; the compiler is `CXX`, or the system's.
     ///
     /// # Errors
     /// A temporary folder that cannot be made.
     pub fn new() -> Result<Self, Fault> {
+        Self::with_compiler(env::var("CXX").unwrap_or_else(|_| "c++".into()))
+    }
+
+    /// None yet, with a compiler that takes the options of g++.
+    ///
+    /// # Errors
+    /// A temporary folder that cannot be made.
+    pub fn with_compiler(compiler: impl Into<String>) -> Result<Self, Fault> {
         Ok(Self {
+            compiler: compiler.into(),
             folder: TempDir::new().map_err(|error| Fault::Object(error.to_string()))?,
             compiled: Mutex::default(),
         })
@@ -102,15 +113,15 @@ impl Objects {
              emulated::host = host;\nreturn emulated::count({kernel});\n}}\n"
         );
         fs::write(&file, whole).map_err(|error| Fault::Object(error.to_string()))?;
-        compile(&file, &object)?;
+        compile(&self.compiler, &file, &object)?;
         load(&object, text)
     }
 }
 
-fn compile(file: &PathBuf, object: &PathBuf) -> Result<(), Fault> {
-    let program = env::var("CXX").unwrap_or_else(|_| "c++".into());
-    let mut words = program.split_whitespace();
-    let mut command = Command::new(words.next().unwrap_or("c++"));
+fn compile(compiler: &str, file: &Path, object: &Path) -> Result<(), Fault> {
+    let program = compiler.to_owned();
+    let mut words = compiler.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or_default());
     command
         .args(words)
         .args(FLAGS)
@@ -132,7 +143,7 @@ fn compile(file: &PathBuf, object: &PathBuf) -> Result<(), Fault> {
     })
 }
 
-fn load(object: &PathBuf, text: String) -> Result<Object, Fault> {
+fn load(object: &Path, text: String) -> Result<Object, Fault> {
     type Prepare = unsafe extern "C" fn(*const Host) -> usize;
     let failed = |error: libloading::Error| Fault::Object(error.to_string());
     // SAFETY: the object has no initializers, and both functions have these types.

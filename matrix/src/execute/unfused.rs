@@ -2,7 +2,7 @@
 //! run has it: products and sums accumulate in f32. It stands in for Burn's own operations, which
 //! `attention verify` measures against and this crate must not depend on.
 
-use attention_core::DType;
+use attention_core::{DType, oracle::Tensor4};
 
 use super::problem::{Outputs, Problem, round};
 
@@ -221,15 +221,38 @@ fn add(into: &mut [f32], factor: f64, term: &[f64]) {
     }
 }
 
-/// How far from the truth a result may be, as `attention verify` has it: twice the error of the
-/// unfused run, and two roundings of the largest expected value.
-pub(super) fn bound(peer: &[f64], expected: &[f64], dtype: DType) -> f64 {
-    let largest = expected.iter().filter(|value| value.is_finite());
-    let largest = largest.fold(0.0f64, |largest, value| largest.max(value.abs()));
+/// How far from the truth the `pass`-th result may be, as `attention verify` has it: twice the error
+/// of the unfused run, and two roundings of the largest expected value. Gradients may also be off by
+/// the f32 roundings of the terms that cancel in them, `dO V^T` and `delta`, however small their
+/// difference is: with a single key it is nothing.
+pub(super) fn bound(problem: &Problem, pass: usize, peer: &[f64], expected: &[f64]) -> f64 {
     let error = distance(peer, expected);
     // An unfused run that overflows says nothing of how exact one is.
     let error = if error.is_finite() { error } else { 0.0 };
-    2.0 * error + 2.0 * dtype.unit_roundoff() * largest
+    let dtype = if pass == 1 { DType::F32 } else { problem.dtype };
+    let roundings = 2.0 * dtype.unit_roundoff() * largest(expected);
+    let inputs = &problem.inputs;
+    let slopes = longest_row(&problem.grad_out) * longest_row(&inputs.value);
+    let scale = problem.spec.scale_for(inputs.query.shape[3]).abs();
+    let cancelling = match pass {
+        2 => scale * slopes * largest(&inputs.key.data),
+        3 => scale * slopes * largest(&inputs.query.data),
+        _ => 0.0,
+    };
+    2.0 * error + roundings + 4.0 * DType::F32.unit_roundoff() * cancelling
+}
+
+/// The largest finite magnitude.
+fn largest(values: &[f64]) -> f64 {
+    let finite = values.iter().filter(|value| value.is_finite());
+    finite.fold(0.0, |largest, value| largest.max(value.abs()))
+}
+
+/// The largest Euclidean length of a row.
+fn longest_row(tensor: &Tensor4) -> f64 {
+    let rows = tensor.data.chunks(tensor.shape[3].max(1));
+    let lengths = rows.map(|row| row.iter().map(|value| value * value).sum::<f64>().sqrt());
+    lengths.fold(0.0, f64::max)
 }
 
 /// The largest difference; infinite unless every infinity is met exactly, for any NaN, and for a
