@@ -2,7 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use attention_core::AttentionError;
+use attention_core::{AttentionError, AttentionProblem};
+use cubecl::{client::Client, ir::ElemType};
 
 use super::{
     cmma::{FragmentPlan, fragment_plan},
@@ -69,6 +70,28 @@ impl FromStr for Engine {
             accepted: Self::ALL.map(Self::name).join(", "),
         })
     }
+}
+
+/// The engines that a device has for tensors of an element type, with 64 dimensions.
+pub fn engines(client: &Client, elem: ElemType) -> Vec<Engine> {
+    const USUAL: AttentionProblem = AttentionProblem {
+        batch: 1,
+        heads: 1,
+        kv_heads: 1,
+        value_heads: 1,
+        seq_q: 64,
+        seq_kv: 64,
+        head_dim: 64,
+        value_dim: 64,
+    };
+    let properties = client.properties();
+    let forward = MatrixWalk::Forward;
+    let fragments = fragment_plan(properties, forward, &USUAL, elem).map(|_| Engine::Cmma);
+    let matrix = matrix_plan(properties, forward, &USUAL, elem, false).map(|_| Engine::Mma);
+    [Some(Engine::Register), fragments, matrix]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The engine of one walk, with its plan.
