@@ -63,7 +63,7 @@ fn an_engine_that_a_device_does_not_have_is_refused_by_name() {
             };
             let refusal = softmax::forward(&client, &inputs, &AttentionSpec::default());
             let message = refusal.map(|_| ()).map_err(|error| error.to_string());
-            let expected = format!("`engine` is {engine}; accepted: auto or register: ");
+            let expected = format!("`engine` is {engine}; accepted: auto, register or tuned: ");
             assert!(
                 message
                     .as_ref()

@@ -27,6 +27,7 @@ pub(crate) mod bind;
 mod buffers;
 mod checks;
 mod cmma;
+mod combine;
 mod delta;
 mod engine;
 mod exponential;
@@ -34,6 +35,7 @@ mod forward;
 mod key_walk;
 mod launch;
 mod launch_backward;
+mod launch_bias;
 mod launch_tables;
 pub mod maps;
 mod mma;
@@ -44,7 +46,9 @@ mod query_walk;
 mod rows;
 mod score;
 mod setup;
+mod split;
 mod tensors;
+mod tune;
 
 pub(crate) use plan::Plan;
 

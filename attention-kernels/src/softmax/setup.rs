@@ -13,6 +13,7 @@ use super::{
     checks::{check_blocks, check_elements, check_grid, wrong_dtype},
     engine::Engine,
     plan::{Plan, Walk},
+    split::Parts,
     tensors::{BackwardInputs, Inputs},
 };
 use crate::{
@@ -107,8 +108,37 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// The parts in which the keys are walked over, where one walk would leave the device idle.
+    pub fn parts(&self, plan: &Plan, inputs: &Inputs) -> Option<Parts> {
+        let AttentionProblem {
+            batch,
+            heads,
+            seq_q,
+            seq_kv,
+            ..
+        } = self.problem;
+        let tiles = batch * heads * plan.tiles(seq_q);
+        let map_block = inputs.block_map.as_ref().map(|map| map.shape.block_kv);
+        let granule = map_block.unwrap_or(plan.tile.block);
+        let hardware = &self.client.properties().hardware;
+        Parts::new(hardware, plan, tiles, seq_kv, granule)
+    }
+
+    /// Rows of the output, and their length.
+    pub fn output_rows(&self) -> [usize; 2] {
+        let problem = &self.problem;
+        [
+            problem.batch * problem.heads * problem.seq_q,
+            problem.value_dim,
+        ]
+    }
+
     pub fn scale(&self) -> f64 {
         self.spec.scale_for(self.problem.head_dim)
+    }
+
+    pub fn causal(&self) -> bool {
+        self.spec.causal.is_some()
     }
 
     pub fn softcap(&self) -> bool {
@@ -176,7 +206,7 @@ impl<'a> Setup<'a> {
                 .iter()
                 .chain(like_value)
                 .all(|tensor| step(tensor, 3) <= 1),
-            causal: self.spec.causal.is_some(),
+            causal: self.causal(),
             softcap: self.softcap(),
             mask: inputs.mask.is_some(),
             bias: inputs.bias.is_some(),

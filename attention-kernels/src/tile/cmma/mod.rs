@@ -85,6 +85,7 @@ impl PlaneTile {
             dims: dim,
             unroll: true,
             staged: false,
+            unpacks: false,
             lent: false,
             spread: Spread::Runs {
                 rows: self.rows,
