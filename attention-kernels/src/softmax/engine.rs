@@ -125,13 +125,15 @@ impl Setup<'_> {
             Engine::Register => register(),
             Engine::Cmma => fragments(),
             Engine::Mma => matrix(),
-            // A software rasterizer only imitates cooperative matrices.
-            Engine::Auto | Engine::Tuned if is_software(self.client.properties()) => register(),
             // Less than a tile of rows: what counts is that many cubes share their keys.
             Engine::Auto | Engine::Tuned
                 if walk == MatrixWalk::Forward && self.problem.seq_q < mma::ROWS =>
             {
                 register()
+            }
+            // A software rasterizer only imitates cooperative matrices.
+            Engine::Auto | Engine::Tuned if is_software(self.client.properties()) => {
+                matrix().or_else(register)
             }
             Engine::Auto | Engine::Tuned => matrix().or_else(fragments).or_else(register),
         };

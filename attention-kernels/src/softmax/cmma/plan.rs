@@ -60,7 +60,7 @@ pub(crate) fn fragment_plan(
     let one = || match walk {
         MatrixWalk::Forward => tile(&[head_dim], &[value_dim], HELD),
         MatrixWalk::Query => tile(&dims, &[head_dim], HELD),
-        MatrixWalk::Key => tile(&dims, &[longest], HELD),
+        MatrixWalk::Key => tile(&dims, &[longest, 0], HELD),
     };
     let tile = both.or_else(one)?;
     Some(FragmentPlan {
@@ -81,8 +81,8 @@ pub(crate) fn fragment_plan(
     })
 }
 
-/// How planes divide the work of a walk over `tokens` with rows and sums of these dimensions. Where both
-/// gradients are asked for at once, it has to fit; else the fewest rows are taken that a fragment has.
+/// How planes divide the work of a walk over `tokens` with rows and sums of these dimensions, of which the
+/// lanes of a row hold at most `held` numbers each.
 fn plane_tile(
     properties: &DeviceProperties,
     elem: ElemType,
@@ -108,8 +108,9 @@ fn plane_tile(
     while votes && own > m && own * numbers > held * lanes {
         own /= 2;
     }
-    let optional = sums.len() > 1;
-    let overfull = optional && !lent && own * numbers > held * lanes;
+    // One walk for both gradients has to fit; else the fewest rows are taken that a fragment has.
+    let both = sums.iter().all(|dim| *dim > 0) && sums.len() > 1;
+    let overfull = both && !lent && own * numbers > held * lanes;
     if !own.is_multiple_of(m) || overfull {
         return None;
     }
