@@ -21,4 +21,5 @@ mod packed;
 mod support;
 mod sweep;
 mod tables;
+mod tuned;
 mod variants;

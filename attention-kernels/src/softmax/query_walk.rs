@@ -86,13 +86,24 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         list: &ComptimeOption<BlockList>,
         #[comptime] blueprint: Blueprint,
     ) -> Steps {
+        self.steps_between(list, 0usize.runtime(), self.end, blueprint)
+    }
+
+    /// [`Self::steps`] over the keys from `start` to `end`.
+    pub fn steps_between(
+        &self,
+        list: &ComptimeOption<BlockList>,
+        start: usize,
+        end: usize,
+        #[comptime] blueprint: Blueprint,
+    ) -> Steps {
         Steps::new(
             list,
             self.batch,
             self.head,
             self.first,
-            0usize.runtime(),
-            self.end,
+            start,
+            min(end, self.end),
             blueprint.blocks,
             blueprint.tile.block,
         )

@@ -1,9 +1,13 @@
 //! The one thing that differs per hardware: how a tile of rows is held and multiplied.
 
+mod cmma;
 mod mma;
 mod register;
 mod spread;
 
+pub(crate) use cmma::{
+    FragmentSums, PlaneTile, RowOperands, Scratch, Tokens, leads_row, run_highest, run_total,
+};
 pub(crate) use mma::{
     Reads, Rows, Staged, Sums, as_laid_out, matrix_accumulate, matrix_products, row_bytes,
     row_highest, row_total, scale_sums, staged_bytes, store_sums, writes_row,

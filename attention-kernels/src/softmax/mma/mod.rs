@@ -9,4 +9,4 @@ mod plan;
 mod soften;
 
 pub(super) use launch::{launch_forward, launch_key_walk, launch_query};
-pub(super) use plan::{MatrixWalk, matrix_plan};
+pub(super) use plan::{MatrixWalk, ROWS, matrix_plan};

@@ -15,7 +15,7 @@ use crate::{
 const PLANES: usize = 4;
 
 /// Rows of a tile.
-const ROWS: usize = 16;
+pub(crate) const ROWS: usize = 16;
 
 /// Which walk a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,7 @@ pub(crate) fn matrix_plan(
         dims: dim,
         unroll: true,
         staged: false,
+        unpacks: false,
         lent: tiling.lent,
         spread,
     };

@@ -110,7 +110,8 @@ impl<E: Float, W: Size> Staged<E, W> {
         let width = W::value();
         let across = comptime!(self.dim / width);
         let turns = comptime!((self.tile.block * across).div_ceil(self.units));
-        if comptime!(self.units.is_multiple_of(across)) {
+        let whole = comptime!((self.tile.block * across).is_multiple_of(self.units));
+        if comptime!(whole && self.units.is_multiple_of(across)) {
             // A unit stays in its column: the end of the tokens is one address.
             let unit = UNIT_POS as usize;
             let column = stream.origin + unit % across * stream.dim_stride;
