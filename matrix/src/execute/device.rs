@@ -2,7 +2,6 @@
 
 use std::{
     any::Any,
-    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -20,33 +19,18 @@ use cubecl_environment::{backtrace::BackTrace, future::DynFut, stream::StreamId}
 use cubecl_server::{
     allocator::ContiguousMemoryLayoutPolicy,
     dry_run::LaunchMode,
-    id::KernelId,
     kernel::CubeKernel,
     logging::ServerLogger,
-    memory_management::{
-        ManagedMemoryHandle, ManagedMemoryId, MemoryAllocationMode, StreamMemoryReport,
-        WeakMemoryBinding,
-    },
+    memory_management::{ManagedMemoryHandle, MemoryAllocationMode, StreamMemoryReport},
     server::{
-        BufferBinding, CopyDescriptor, KernelArguments, KernelResource, ProfileError,
-        ProfilingToken, Server, ServerCommunication, ServerError, ServerStorage, ServerUtilities,
+        BufferBinding, CopyDescriptor, KernelArguments, ProfileError, ProfilingToken, Server,
+        ServerCommunication, ServerError, ServerStorage, ServerUtilities,
     },
     storage::{BytesResource, BytesStorage, ManagedResource},
 };
 
-use super::{
-    block::{self, Launch},
-    fault::Fault,
-    fiber::Fiber,
-    guarded::Guarded,
-    object::{Object, Objects},
-    schedule::{Order, Schedule},
-    warp::LANES,
-};
-use crate::{
-    gpu::{Compiler, Target},
-    lower::lower,
-};
+use super::{fault::Fault, machine::Machine, object::Objects, schedule::Schedule};
+use crate::{gpu::Target, run::short_name};
 
 /// A device whose kernels run on this machine's processor.
 pub struct Device {
@@ -90,11 +74,7 @@ impl Device {
         let server = EmulatedServer {
             utilities: Arc::new(utilities),
             orders: orders.clone(),
-            target,
-            objects,
-            kernels: HashMap::new(),
-            buffers: HashMap::new(),
-            fibers: Vec::new(),
+            machine: Machine::new(target, objects),
             fault: None,
         };
         Self {
@@ -132,19 +112,9 @@ fn lock(orders: &Mutex<Orders>) -> std::sync::MutexGuard<'_, Orders> {
 struct EmulatedServer {
     utilities: Arc<ServerUtilities>,
     orders: Arc<Mutex<Orders>>,
-    target: Target,
-    objects: Arc<Objects>,
-    kernels: HashMap<KernelId, (Arc<Object>, usize)>,
-    buffers: HashMap<ManagedMemoryId, Buffer>,
-    fibers: Vec<Fiber>,
+    machine: Machine,
     /// The first that a launch met and nobody has heard of.
     fault: Option<(String, Fault)>,
-}
-
-struct Buffer {
-    memory: Guarded,
-    /// Whether anybody can still name it.
-    owner: WeakMemoryBinding,
 }
 
 // SAFETY: the stack pointers of fibers are used by the thread that runs the server, between whose
@@ -171,133 +141,6 @@ impl EmulatedServer {
             None => Ok(()),
         }
     }
-
-    fn slice(&mut self, binding: &BufferBinding) -> Result<&mut [u8], Fault> {
-        let range = binding.range();
-        let buffer = self.buffers.get_mut(&binding.memory.id());
-        let buffer = buffer.ok_or(Fault::Buffer("a buffer was never allocated"))?;
-        let range = range.start as usize..range.end as usize;
-        let slice = buffer.memory.as_mut_slice().get_mut(range);
-        slice.ok_or(Fault::Buffer("a binding leaves its buffer"))
-    }
-
-    fn object(&mut self, kernel: &dyn CubeKernel) -> Result<(Arc<Object>, usize), Fault> {
-        let id = kernel.id();
-        if let Some(known) = self.kernels.get(&id) {
-            return Ok(known.clone());
-        }
-        let lowered = lower(kernel, &self.target);
-        let lowered = lowered.map_err(|error| Fault::Lowering(error.to_string()))?;
-        let text = String::from_utf8_lossy(&lowered.code);
-        let found = (self.objects.of(&text)?, lowered.shared_memory);
-        self.kernels.insert(id, found.clone());
-        Ok(found)
-    }
-
-    fn count(&mut self, count: CubeCount) -> Result<[u32; 3], Fault> {
-        match count {
-            CubeCount::Static(x, y, z) => Ok([x, y, z]),
-            CubeCount::Dynamic(binding) => {
-                let words = self.slice(&binding)?;
-                let word = |at: usize| {
-                    let bytes = words.get(4 * at..4 * at + 4)?;
-                    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-                };
-                let words = [word(0), word(1), word(2)];
-                let [Some(x), Some(y), Some(z)] = words else {
-                    return Err(Fault::Buffer("a grid's size has three words"));
-                };
-                Ok([x, y, z])
-            }
-        }
-    }
-
-    fn execute(
-        &mut self,
-        kernel: &dyn CubeKernel,
-        count: CubeCount,
-        bindings: &KernelArguments,
-    ) -> Result<(), Fault> {
-        // Whether sizes and scalars are an argument themselves, or a pointer to them.
-        let constants = match &self.target.compiler {
-            Compiler::CudaCpp(options) | Compiler::HipCpp(options) => {
-                options.supports_features.grid_constants
-            }
-            _ => return Err(Fault::Target(self.target.name)),
-        };
-        if self.target.properties.hardware.plane_size_max as usize != LANES {
-            return Err(Fault::Target(self.target.name));
-        }
-        let (object, shared_memory) = self.object(kernel)?;
-        let grid = self.count(count)?;
-        let dim = kernel.id().cube_dim;
-        let block = [dim.x, dim.y, dim.z];
-        let mut pointers = Vec::new();
-        for resource in &bindings.resources {
-            let KernelResource::Buffer(binding) = resource else {
-                return Err(Fault::Buffer("tensor maps are not emulated"));
-            };
-            pointers.push(self.slice(binding)?.as_mut_ptr().cast::<()>());
-        }
-        let info = &bindings.info;
-        let whole = info.data.as_ptr() as *mut ();
-        if !constants {
-            pointers.push(whole);
-        } else if let Some(dynamic) = info.data.get(info.dynamic_metadata_offset..)
-            && !dynamic.is_empty()
-        {
-            pointers.push(dynamic.as_ptr() as *mut ());
-        }
-        let mut arguments: Vec<*mut ()> = pointers
-            .iter_mut()
-            .map(|pointer| (&raw mut *pointer).cast())
-            .collect();
-        if constants {
-            arguments.push(whole);
-        }
-        if object.arguments > arguments.len() {
-            return Err(Fault::Arguments {
-                taken: object.arguments,
-                given: arguments.len(),
-            });
-        }
-        let launch = Launch {
-            program: object.program,
-            arguments: &arguments,
-            grid,
-            block,
-            text: &object.text,
-        };
-        // SAFETY: the arguments are those of the kernel's launch, in the order of its signature.
-        unsafe { self.run(&launch, shared_memory) }?;
-        for (number, binding) in bindings.buffers().enumerate() {
-            if let Some(buffer) = self.buffers.get(&binding.memory.id()) {
-                buffer.memory.check(|| format!("buffer {number}"))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Every block of the grid.
-    unsafe fn run(&mut self, launch: &Launch, shared_memory: usize) -> Result<(), Fault> {
-        let threads = launch.block.iter().product::<u32>() as usize;
-        while self.fibers.len() < threads {
-            self.fibers.push(Fiber::new()?);
-        }
-        let mut order = Order::new(lock(&self.orders).schedule);
-        let mut shared = Guarded::new(shared_memory);
-        let [width, height, depth] = launch.grid;
-        let places = (0..depth)
-            .flat_map(|z| (0..height).flat_map(move |y| (0..width).map(move |x| [x, y, z])));
-        let mut places: Vec<[u32; 3]> = places.collect();
-        order.arrange(&mut places);
-        for place in places {
-            let fibers = &mut self.fibers[..threads];
-            // SAFETY: by the caller.
-            unsafe { block::run(launch, place, &mut order, fibers, &mut shared) }?;
-        }
-        Ok(())
-    }
 }
 
 impl DeviceService for EmulatedServer {
@@ -319,13 +162,7 @@ impl Server for EmulatedServer {
         size: u64,
         _: StreamId,
     ) -> Result<(), ServerError> {
-        self.buffers.retain(|_, buffer| buffer.owner.is_alive());
-        let binding = memory.binding();
-        let buffer = Buffer {
-            memory: Guarded::new(size as usize),
-            owner: binding.downgrade(),
-        };
-        self.buffers.insert(binding.id(), buffer);
+        self.machine.allocate(memory, size as usize);
         Ok(())
     }
 
@@ -346,7 +183,7 @@ impl Server for EmulatedServer {
             server.report()?;
             let mut results = Vec::new();
             for descriptor in descriptors {
-                let bytes = server.slice(&descriptor.handle).map_err(error)?;
+                let bytes = server.machine.slice(&descriptor.handle).map_err(error)?;
                 let length = descriptor.shape.iter().product::<usize>() * descriptor.elem_size;
                 let bytes = bytes.get(..length);
                 let bytes = bytes.ok_or_else(|| error("a read leaves its buffer"))?;
@@ -360,7 +197,7 @@ impl Server for EmulatedServer {
 
     fn write(&mut self, descriptors: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {
         for (descriptor, bytes) in descriptors {
-            let written = self.slice(&descriptor.handle).and_then(|slice| {
+            let written = self.machine.slice(&descriptor.handle).and_then(|slice| {
                 let slice = slice.get_mut(..bytes.len());
                 let slice = slice.ok_or(Fault::Buffer("a write leaves its buffer"))?;
                 slice.copy_from_slice(&bytes);
@@ -392,8 +229,10 @@ impl Server for EmulatedServer {
         if mode.is_skipped() || self.fault.is_some() {
             return;
         }
-        let name = crate::run::short_name(kernel.name());
-        match self.execute(&*kernel, count, &bindings) {
+        let name = short_name(kernel.name());
+        let schedule = lock(&self.orders).schedule;
+        let ran = self.machine.execute(&*kernel, count, &bindings, schedule);
+        match ran {
             Ok(()) => lock(&self.orders).launched.push(name),
             Err(fault) => {
                 lock(&self.orders).fault = Some(fault.clone());

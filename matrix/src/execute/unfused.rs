@@ -229,11 +229,7 @@ pub(super) fn bound(problem: &Problem, pass: usize, peer: &[f64], expected: &[f6
     let error = distance(peer, expected);
     // An unfused run that overflows says nothing of how exact one is.
     let error = if error.is_finite() { error } else { 0.0 };
-    let dtype = if pass == 1 {
-        DType::F32
-    } else {
-        problem.dtype
-    };
+    let dtype = if pass == 1 { DType::F32 } else { problem.dtype };
     let bound = 2.0 * error + 2.0 * dtype.unit_roundoff() * largest(expected);
     if bound > 0.0 {
         return bound;

@@ -168,3 +168,79 @@ fn row_at(shared: &[u8], address: usize) -> Result<[u16; 8], &'static str> {
     }
     Ok(row)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zeros(argument: u32) -> Vec<Request> {
+        let request = Request {
+            kind: 0,
+            line: 0,
+            argument,
+            words: [0; 32],
+        };
+        vec![request; LANES]
+    }
+
+    fn answer(
+        meeting: Meeting,
+        requests: &mut [Request],
+        shared: &[u8],
+    ) -> Result<(), &'static str> {
+        let mut lanes: Lanes = std::array::from_fn(|_| None);
+        for (lane, request) in lanes.iter_mut().zip(requests) {
+            *lane = Some(request);
+        }
+        meet(meeting, &mut lanes, shared)
+    }
+
+    /// Read off the manual's figures: row 9 of `a` and column 13 are the upper half of register 3 of
+    /// lane 6; row 13 of `b` and column 5, of register 1 of lane 22; row 9 of `d` and column 5 are
+    /// register 3 of lane 6.
+    #[test]
+    fn one_element_of_each_factor_gives_one_element_of_the_product() {
+        let (two, three) = (0x4000, 0x4200);
+        let mut requests = zeros(0);
+        requests[6].words[A.start + 3] = two << 16;
+        requests[22].words[B.start + 1] = three << 16;
+        requests[6].words[C.start + 3] = 0.5f32.to_bits();
+        answer(Meeting::Multiply(Half::F16), &mut requests, &[]).unwrap();
+        for (lane, request) in requests.iter().enumerate() {
+            for register in 0..4 {
+                let expected = if (lane, register) == (6, 3) { 6.5 } else { 0.0 };
+                let sum = f32::from_bits(request.words[register]);
+                assert_eq!(sum, expected, "lane {lane}, register {register}");
+            }
+        }
+    }
+
+    #[test]
+    fn loaded_matrices_lie_in_rows_and_transposed_in_columns() {
+        // Row r of matrix m holds 100 m + 10 r + column.
+        let elements = (0..4u16).flat_map(|m| {
+            (0..8u16).flat_map(move |r| (0..8u16).map(move |c| 100 * m + 10 * r + c))
+        });
+        let shared: Vec<u8> = elements.flat_map(u16::to_le_bytes).collect();
+        let load = |transposed| {
+            let mut requests = zeros(4);
+            for (lane, request) in requests.iter_mut().enumerate() {
+                request.words[0] = 16 * lane as u32;
+            }
+            let meeting = Meeting::LoadMatrices { transposed };
+            answer(meeting, &mut requests, &shared).unwrap();
+            // Lane 13: row 3, columns 2 and 3.
+            requests[13].words[2]
+        };
+        assert_eq!(load(false), 232 | 233 << 16);
+        assert_eq!(load(true), 223 | 233 << 16);
+    }
+
+    #[test]
+    fn a_row_that_is_not_aligned_is_refused() {
+        let mut requests = zeros(1);
+        requests[0].words[0] = 8;
+        let meeting = Meeting::LoadMatrices { transposed: false };
+        assert!(answer(meeting, &mut requests, &[0; 64]).is_err());
+    }
+}
