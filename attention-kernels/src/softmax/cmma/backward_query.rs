@@ -114,13 +114,13 @@ pub(crate) fn fragment_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV
         for slot in 0..slots {
             let weight = weight::<N>(scores[slot], lse[0], blueprint);
             slopes[slot] *= weight;
+            excess += slopes[slot].extract(0usize);
             // A key that has all the weight takes what the gradients of a row sum up to, without the
             // rounding of two products that cancel.
             if comptime!(!bends) {
                 let alone = weight.equal(&Vector::new(1.0f32));
                 slopes[slot] = select_many(alone, grad_lse[0], slopes[slot]);
             }
-            excess += slopes[slot].extract(0usize);
         }
         scratch.write::<N>(&slopes);
         sync_plane();
