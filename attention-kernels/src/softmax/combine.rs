@@ -25,7 +25,7 @@ pub(crate) fn attention_combine<E: Float, N: Size>(
 ) {
     let element = ABSOLUTE_POS;
     if element < rows * value_dim {
-        let row = element / value_dim;
+        let (row, column) = (element / value_dim, element % value_dim);
         let mut highest = neg_inf;
         for part in 0..count {
             highest = max(highest, part_lse[part * rows + row]);
@@ -42,7 +42,7 @@ pub(crate) fn attention_combine<E: Float, N: Size>(
         }
         let divisor = select(empty, 1.0, total);
         out[element] = E::cast_from(sum / divisor);
-        if element % value_dim == 0 {
+        if column == 0 {
             // Where one part has every key that the row sees, its own number is exact; not every
             // device's logarithm of 1 is 0.
             let gained = select(divisor == 1.0, 0.0, f32::ln(divisor));
