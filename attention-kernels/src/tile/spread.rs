@@ -57,12 +57,17 @@ impl RowTile {
 /// The `slot`-th token that this lane has of the step that begins at `token`.
 #[cube]
 pub(crate) fn slot_token(token: usize, slot: usize, #[comptime] tile: RowTile) -> usize {
-    let first = token + lane_start(tile.spread);
+    token + lane_start(tile.spread) + slot_offset(slot, tile)
+}
+
+/// How far the `slot`-th token of a lane lies behind its first.
+#[cube]
+pub(crate) fn slot_offset(slot: usize, #[comptime] tile: RowTile) -> usize {
     match comptime!(tile.spread) {
-        Spread::Lane => token + slot,
-        Spread::Quads => first + (8 * (slot / 2) + slot % 2),
-        Spread::Alternating => first + (16 * (slot / 8) + 2 * (slot % 8)),
-        Spread::Halves => first + (16 * (slot / 8) + slot % 8),
+        Spread::Lane => slot,
+        Spread::Quads => 8 * (slot / 2) + slot % 2,
+        Spread::Alternating => 16 * (slot / 8) + 2 * (slot % 8),
+        Spread::Halves => 16 * (slot / 8) + slot % 8,
     }
 }
 

@@ -25,7 +25,8 @@ pub fn read(lowered: &Lowered, tools: &Tools, counts: &mut Counts) -> Verdict {
     let field = |name: &str| number_after(&notes, &format!(".{name}:"));
     counts.registers = field("vgpr_count");
     counts.spilled = field("private_segment_fixed_size");
-    counts.shared_memory = field("group_segment_fixed_size");
+    // What a launch adds is not in the object.
+    counts.shared_memory = counts.shared_memory.max(field("group_segment_fixed_size"));
 
     let mut objdump = program("llvm-objdump");
     let (code, _) = run(objdump.args(["-d", "--no-show-raw-insn"]).arg(&object))?;

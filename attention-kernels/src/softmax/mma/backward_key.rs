@@ -3,20 +3,22 @@
 
 use cubecl::prelude::*;
 
-use super::soften::{Scores, exponent_factor, exponent_shift, score_factor};
+use super::{
+    soften::{Scores, exponent_factor, score_factor},
+    token_stats::TokenStats,
+};
 use crate::{
     block_map::BlockList,
     exp2::exp2,
     modification::{CapturedData, Code},
     softmax::{
         args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
-        delta::{DELTA, LSE},
         key_walk::KeyWalk,
         rows::{OwnedRows, own_rows, tile_index, value_head},
     },
     tile::{
-        Reads, RowTile, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
-        matrix_products, slot_token, store_sums,
+        Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate, matrix_products,
+        store_sums,
     },
 };
 
@@ -117,6 +119,8 @@ pub(crate) fn matrix_backward_key<
         }),
     );
 
+    let mut numbers = TokenStats::<S>::new(tile);
+
     let key_layout = comptime!(Sums {
         dim: if wanted.key { blueprint.head_dim } else { 0 },
         counts: false,
@@ -174,6 +178,7 @@ pub(crate) fn matrix_backward_key<
             let token = steps.at(0usize.runtime()).token;
             queries.fetch(query, &query_stream, token);
             grads.fetch(grad_out, &grad_stream, token);
+            numbers.fetch(stats, first, token, last);
         }
         for index in 0..steps.count {
             let step = steps.at(index);
@@ -181,12 +186,14 @@ pub(crate) fn matrix_backward_key<
             sync_cube();
             queries.store();
             grads.store();
+            numbers.store(sizes.scale, kind);
             sync_cube();
             let next = steps.at(min(index + 1, steps.count - 1)).token;
             // Where registers are short, what comes next is fetched when the products need none.
             if comptime!(!tile.lent) {
                 queries.fetch(query, &query_stream, next);
                 grads.fetch(grad_out, &grad_stream, next);
+                numbers.fetch(stats, first, next, last);
             }
             matrix_products::<E, N, R, C, W>(
                 &keys,
@@ -211,16 +218,21 @@ pub(crate) fn matrix_backward_key<
                 }
                 ComptimeOption::None => {}
             }
-            let row = TokenStats { first, token, last };
             if comptime!(wanted.key) {
-                subtract_delta::<N, S>(&mut slopes, stats, &row, tile);
+                #[unroll]
+                for slot in 0..slots {
+                    let delta = Vector::<f32, N>::new(numbers.delta(slot));
+                    #[unroll]
+                    for g in 0..groups {
+                        slopes[slot * groups + g] -= delta;
+                    }
+                }
             }
             walk.modify_with_slope(&mut weights, &mut slopes, head, token, &sizes, blueprint);
             walk.hide(&mut weights, head, step, &sizes, blueprint);
             #[unroll]
             for slot in 0..slots {
-                let lse = row.of::<S>(stats, slot, tile).extract(LSE);
-                let shift = exponent_shift(lse, sizes.scale, kind);
+                let shift = numbers.shift(slot);
                 #[unroll]
                 for g in 0..groups {
                     let at = slot * groups + g;
@@ -234,6 +246,7 @@ pub(crate) fn matrix_backward_key<
             if comptime!(tile.lent) {
                 queries.fetch(query, &query_stream, next);
                 grads.fetch(grad_out, &grad_stream, next);
+                numbers.fetch(stats, first, next, last);
             }
             if comptime!(wanted.value) {
                 walk.reweigh(&mut weights, head, token, &sizes, blueprint);
@@ -317,44 +330,4 @@ fn store_keys<E: Float, N: Size, C: Size, O: Size>(
         layout,
         tile,
     );
-}
-
-/// Where the numbers of a step's queries lie.
-#[derive(CubeType)]
-struct TokenStats {
-    /// The head's first row among the rows of all heads.
-    first: usize,
-    token: usize,
-    last: usize,
-}
-
-#[cube]
-impl TokenStats {
-    /// Those of this lane's `slot`-th query.
-    fn of<S: Size>(
-        &self,
-        stats: &[Vector<f32, S>],
-        slot: usize,
-        #[comptime] tile: RowTile,
-    ) -> Vector<f32, S> {
-        stats[self.first + min(slot_token(self.token, slot, tile), self.last)]
-    }
-}
-
-/// The tokens are queries: each has a `delta` of its own.
-#[cube]
-fn subtract_delta<N: Size, S: Size>(
-    slopes: &mut Array<Vector<f32, N>>,
-    stats: &[Vector<f32, S>],
-    row: &TokenStats,
-    #[comptime] tile: RowTile,
-) {
-    #[unroll]
-    for slot in 0..tile.slots() {
-        let delta = Vector::<f32, N>::new(row.of::<S>(stats, slot, tile).extract(DELTA));
-        #[unroll]
-        for g in 0..tile.groups {
-            slopes[slot * tile.groups + g] -= delta;
-        }
-    }
 }

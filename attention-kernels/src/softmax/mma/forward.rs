@@ -127,9 +127,10 @@ pub(crate) fn matrix_forward<
         softmax.soften::<C>(&mut scores, &mut sums, layout);
         walk.reweigh(&mut scores, token, &sizes, blueprint);
         values.store();
-        sync_cube();
+        // Before the barrier: a compiler would move loads behind the product, to where they are stored.
         let next = steps.at(min(index + 1, steps.count - 1));
         keys.fetch(key, &key_stream, next.token);
+        sync_cube();
         matrix_accumulate::<E, N, R, C, WV>(&mut sums, &scores, &values, layout, tile);
     }
 

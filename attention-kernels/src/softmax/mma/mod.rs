@@ -7,6 +7,7 @@ mod forward;
 mod launch;
 mod plan;
 mod soften;
+mod token_stats;
 
 pub(super) use launch::{launch_forward, launch_key_walk, launch_query};
 pub(super) use plan::{MatrixWalk, matrix_plan};

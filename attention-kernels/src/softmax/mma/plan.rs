@@ -6,6 +6,7 @@ use cubecl::{
     ir::{DeviceProperties, ElemType, FloatKind},
 };
 
+use super::token_stats::stats_bytes;
 use crate::{
     softmax::{exponential::Exponential, plan::Plan},
     tile::{RowTile, Spread, row_bytes, staged_bytes},
@@ -96,7 +97,12 @@ pub(crate) fn matrix_plan(
             row_bytes(head_dim, units, tile) + row_bytes(value_dim, units, tile)
         }
     };
-    let bytes = rows + staged_bytes(head_dim, tile) + staged_bytes(value_dim, tile);
+    let stats = if walk == MatrixWalk::Key {
+        stats_bytes(tile)
+    } else {
+        0
+    };
+    let bytes = rows + stats + staged_bytes(head_dim, tile) + staged_bytes(value_dim, tile);
     (bytes <= hardware.max_shared_memory_size).then_some(Plan {
         tile,
         lanes: 1,

@@ -54,6 +54,54 @@ pub(crate) fn staged_bytes(dim: usize, tile: RowTile) -> usize {
     2 * if transposes { tokens } else { tokens + dims }
 }
 
+/// How the units of a cube divide the chunks of a step's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moves {
+    /// A unit takes every `across`-th column of a token, `parts` of them: neighbours in one address.
+    Columns {
+        across: usize,
+        parts: usize,
+        turns: usize,
+    },
+    /// One chunk after the other, whatever its token.
+    Chunks {
+        chunks: usize,
+        columns: usize,
+        turns: usize,
+    },
+}
+
+impl Moves {
+    /// Of tokens of so many columns each.
+    fn new(tokens: usize, columns: usize, units: usize) -> Self {
+        // Eight units write all of the banks at once.
+        let across = (1 << columns.trailing_zeros()).min(8);
+        let rows = units / across;
+        if across >= 4 && units.is_multiple_of(across) && tokens.is_multiple_of(rows) {
+            let parts = columns / across;
+            Self::Columns {
+                across,
+                parts,
+                turns: tokens / rows * parts,
+            }
+        } else {
+            let chunks = tokens * columns;
+            Self::Chunks {
+                chunks,
+                columns,
+                turns: chunks.div_ceil(units),
+            }
+        }
+    }
+
+    /// Chunks that a unit moves.
+    fn turns(self) -> usize {
+        match self {
+            Self::Columns { turns, .. } | Self::Chunks { turns, .. } => turns,
+        }
+    }
+}
+
 /// A step's tokens of one tensor: fetched into registers, stored for every unit of the cube, read as
 /// operands.
 #[derive(CubeType)]
@@ -94,11 +142,11 @@ impl<E: Float, W: Size> Staged<E, W> {
             ComptimeOption::new_None()
         };
         let width = W::value();
-        let chunks = comptime!(tile.block * dim / width);
+        let moves = comptime!(Moves::new(tile.block, dim / width, units));
         Staged::<E, W> {
             tokens,
             dims,
-            fetched: Array::new(comptime!(chunks.div_ceil(units))),
+            fetched: Array::new(comptime!(moves.turns())),
             dim,
             units,
             tile,
@@ -107,29 +155,35 @@ impl<E: Float, W: Size> Staged<E, W> {
 
     /// Begins to load the tokens from `token` on.
     pub fn fetch(&mut self, source: &[Vector<E, W>], stream: &Stream, token: usize) {
-        let width = W::value();
-        let across = comptime!(self.dim / width);
-        let turns = comptime!((self.tile.block * across).div_ceil(self.units));
-        if comptime!(self.units.is_multiple_of(across)) {
-            // A unit stays in its column: the end of the tokens is one address.
-            let unit = UNIT_POS as usize;
-            let column = stream.origin + unit % across * stream.dim_stride;
-            let limit = column + stream.last * stream.token_stride;
-            let rows = comptime!(self.units / across);
-            let step = rows * stream.token_stride;
-            let mut at = column + (token + unit / across) * stream.token_stride;
-            #[unroll]
-            for turn in 0..turns {
-                self.fetched[turn] = source[min(at, limit)];
-                at += step;
+        let moves = self.moves();
+        match comptime!(moves) {
+            Moves::Columns { across, parts, .. } => {
+                // A unit stays in its columns: the end of the tokens is one address.
+                let unit = UNIT_POS as usize;
+                let column = stream.origin + unit % across * stream.dim_stride;
+                let limit = column + stream.last * stream.token_stride;
+                let step = comptime!(self.units / across) * stream.token_stride;
+                let mut at = column + (token + unit / across) * stream.token_stride;
+                #[unroll]
+                for turn in 0..comptime!(moves.turns() / parts) {
+                    let row = min(at, limit);
+                    #[unroll]
+                    for part in 0..parts {
+                        self.fetched[comptime!(turn * parts + part)] =
+                            source[row + part * across * stream.dim_stride];
+                    }
+                    at += step;
+                }
             }
-        } else {
-            #[unroll]
-            for turn in 0..turns {
-                let chunk = self.chunk(turn);
-                let row = min(token + chunk / across, stream.last);
-                let column = chunk % across * stream.dim_stride;
-                self.fetched[turn] = source[stream.origin + row * stream.token_stride + column];
+            Moves::Chunks { .. } =>
+            {
+                #[unroll]
+                for turn in 0..comptime!(moves.turns()) {
+                    let (row, column) = self.chunk(turn);
+                    let row = min(token + row, stream.last);
+                    self.fetched[turn] = source
+                        [stream.origin + row * stream.token_stride + column * stream.dim_stride];
+                }
             }
         }
     }
@@ -137,12 +191,10 @@ impl<E: Float, W: Size> Staged<E, W> {
     /// Stores what was fetched: to be read after the cube's next barrier.
     pub fn store(&mut self) {
         let width = W::value();
-        let across = comptime!(self.dim / width);
-        let turns = comptime!((self.tile.block * across).div_ceil(self.units));
+        let moves = self.moves();
         #[unroll]
-        for turn in 0..turns {
-            let chunk = self.chunk(turn);
-            let (row, column) = (chunk / across, chunk % across);
+        for turn in 0..comptime!(moves.turns()) {
+            let (row, column) = self.chunk(turn);
             #[comptime]
             match &mut self.tokens {
                 ComptimeOption::Some(tokens) => {
@@ -166,15 +218,34 @@ impl<E: Float, W: Size> Staged<E, W> {
         }
     }
 
-    /// Which chunk this unit moves in a turn; the last again, where there is none.
-    fn chunk(&self, #[comptime] turn: usize) -> usize {
+    fn moves(&self) -> comptime_type!(Moves) {
         let width = W::value();
-        let chunks = comptime!(self.tile.block * self.dim / width);
-        let chunk = comptime!(turn * self.units) + UNIT_POS as usize;
-        if comptime!((turn + 1) * self.units > chunks) {
-            min(chunk, comptime!(chunks - 1).runtime())
-        } else {
-            chunk
+        comptime!(Moves::new(self.tile.block, self.dim / width, self.units))
+    }
+
+    /// The token and the column of the chunk that this unit moves in a turn.
+    fn chunk(&self, #[comptime] turn: usize) -> (usize, usize) {
+        let unit = UNIT_POS as usize;
+        let moves = self.moves();
+        match comptime!(moves) {
+            Moves::Columns { across, parts, .. } => {
+                let rows = comptime!(self.units / across);
+                let row = unit / across + comptime!(turn / parts * rows);
+                let column = unit % across + comptime!(turn % parts * across);
+                (row, column)
+            }
+            Moves::Chunks {
+                chunks, columns, ..
+            } => {
+                let chunk = comptime!(turn * self.units) + unit;
+                let chunk = if comptime!((turn + 1) * self.units > chunks) {
+                    // The last again, where there is none.
+                    min(chunk, comptime!(chunks - 1).runtime())
+                } else {
+                    chunk
+                };
+                (chunk / columns, chunk % columns)
+            }
         }
     }
 
@@ -276,4 +347,29 @@ fn read_operand<E: Float, R: Size>(
         operand[v] = memory.as_vectorized().with_vector_size::<R>()[start / width];
     }
     operand
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Moves;
+
+    #[test]
+    fn units_move_whole_rows_of_banks_where_columns_and_tokens_divide() {
+        let columns = |tokens, columns| Moves::new(tokens, columns, 128);
+        let (across, parts) = (8, 2);
+        let expected = Moves::Columns {
+            across,
+            parts,
+            turns: 8,
+        };
+        assert_eq!(columns(64, 16), expected);
+        // More units than chunks: the surplus would write where others do.
+        let chunks = Moves::Chunks {
+            chunks: 64,
+            columns: 4,
+            turns: 1,
+        };
+        assert_eq!(columns(16, 4), chunks);
+        assert_eq!(columns(64, 59).turns(), 30);
+    }
 }

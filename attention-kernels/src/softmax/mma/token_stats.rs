@@ -1,0 +1,63 @@
+//! What the key walk needs of a step's queries besides their vectors, on its way through shared memory.
+
+use cubecl::prelude::*;
+
+use super::soften::{Scores, exponent_shift};
+use crate::{
+    softmax::delta::{DELTA, LSE},
+    tile::{RowTile, lane_start, slot_offset},
+};
+
+/// Bytes of shared memory that they take.
+pub(super) fn stats_bytes(tile: RowTile) -> usize {
+    2 * size_of::<f32>() * tile.block
+}
+
+/// Fetched by a unit for each query, read by all.
+#[derive(CubeType)]
+pub(super) struct TokenStats<S: Size> {
+    /// What the exponents of a query's scores are shifted by.
+    shifts: Shared<[f32]>,
+    deltas: Shared<[f32]>,
+    fetched: Array<Vector<f32, S>>,
+    #[cube(comptime)]
+    tile: RowTile,
+}
+
+#[cube]
+impl<S: Size> TokenStats<S> {
+    pub fn new(#[comptime] tile: RowTile) -> TokenStats<S> {
+        TokenStats::<S> {
+            shifts: Shared::<[f32]>::new_aligned_slice(tile.block, 16usize),
+            deltas: Shared::<[f32]>::new_aligned_slice(tile.block, 16usize),
+            fetched: Array::new(1usize),
+            tile,
+        }
+    }
+
+    /// Begins to load those from `token` on; `last` is the last of the head, whose rows begin at `first`.
+    pub fn fetch(&mut self, stats: &[Vector<f32, S>], first: usize, token: usize, last: usize) {
+        let unit = min(UNIT_POS as usize, comptime!(self.tile.block - 1).runtime());
+        self.fetched[0] = stats[first + min(token + unit, last)];
+    }
+
+    /// Stores what was fetched: to be read after the cube's next barrier.
+    pub fn store(&mut self, scale: f32, #[comptime] kind: Scores) {
+        let unit = UNIT_POS as usize;
+        if unit < comptime!(self.tile.block).runtime() {
+            let fetched = self.fetched[0];
+            self.shifts[unit] = exponent_shift(fetched.extract(LSE), scale, kind);
+            self.deltas[unit] = fetched.extract(DELTA);
+        }
+    }
+
+    /// Of this lane's `slot`-th query.
+    pub fn shift(&self, #[comptime] slot: usize) -> f32 {
+        self.shifts[lane_start(self.tile.spread) + slot_offset(slot, self.tile)]
+    }
+
+    /// Of this lane's `slot`-th query.
+    pub fn delta(&self, #[comptime] slot: usize) -> f32 {
+        self.deltas[lane_start(self.tile.spread) + slot_offset(slot, self.tile)]
+    }
+}
