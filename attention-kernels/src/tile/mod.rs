@@ -5,8 +5,8 @@ mod register;
 mod spread;
 
 pub(crate) use mma::{
-    Reads, Rows, Staged, Sums, as_laid_out, matrix_accumulate, matrix_products, row_bytes,
-    row_highest, row_total, scale_sums, staged_bytes, store_sums, writes_row,
+    Arrival, Reads, Rows, Staged, Sums, as_laid_out, matrix_accumulate, matrix_products, row_bytes,
+    row_highest, row_total, scale_sums, staged_bytes, store_sums, sync_tokens, writes_row,
 };
 pub(crate) use register::{
     CHUNK_CHAIN, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled,

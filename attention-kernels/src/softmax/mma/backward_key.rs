@@ -17,13 +17,13 @@ use crate::{
         rows::{OwnedRows, own_rows, tile_index, value_head},
     },
     tile::{
-        Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate, matrix_products,
-        store_sums,
+        Arrival, Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
+        matrix_products, store_sums, sync_tokens,
     },
 };
 
 /// [`attention_backward_key`](crate::softmax::backward_key) with tokens in shared memory: two
-/// barriers a step.
+/// barriers a step, one where tokens are copied.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_backward_key<
     E: Float,
@@ -100,6 +100,13 @@ pub(crate) fn matrix_backward_key<
         );
         values
     });
+    let (query_width, grad_width) = (W::value(), WV::value());
+    let arrival = comptime!(if Arrival::copies(tile.spread, [query_width, grad_width]) {
+        Arrival::CopiedBeside
+    } else {
+        Arrival::Stored
+    });
+    let late = comptime!(tile.lent && arrival == Arrival::Stored);
     let mut queries = Staged::<E, W>::new(
         blueprint.head_dim,
         units,
@@ -108,6 +115,7 @@ pub(crate) fn matrix_backward_key<
             products: true,
             sums: wanted.key
         }),
+        arrival,
     );
     let mut grads = Staged::<E, WV>::new(
         blueprint.value_dim,
@@ -117,9 +125,10 @@ pub(crate) fn matrix_backward_key<
             products: wanted.key,
             sums: wanted.value
         }),
+        arrival,
     );
 
-    let mut numbers = TokenStats::<S>::new(tile);
+    let mut numbers = TokenStats::<S>::new(tile, arrival);
 
     let key_layout = comptime!(Sums {
         dim: if wanted.key { blueprint.head_dim } else { 0 },
@@ -183,14 +192,19 @@ pub(crate) fn matrix_backward_key<
         for index in 0..steps.count {
             let step = steps.at(index);
             let token = step.token;
-            sync_cube();
+            if comptime!(arrival == Arrival::Stored) {
+                sync_cube();
+            }
             queries.store();
             grads.store();
             numbers.store(sizes.scale, kind);
-            sync_cube();
+            sync_tokens(arrival);
+            queries.turn();
+            grads.turn();
+            numbers.turn();
             let next = steps.at(min(index + 1, steps.count - 1)).token;
             // Where registers are short, what comes next is fetched when the products need none.
-            if comptime!(!tile.lent) {
+            if comptime!(!late) {
                 queries.fetch(query, &query_stream, next);
                 grads.fetch(grad_out, &grad_stream, next);
                 numbers.fetch(stats, first, next, last);
@@ -243,7 +257,7 @@ pub(crate) fn matrix_backward_key<
                     }
                 }
             }
-            if comptime!(tile.lent) {
+            if comptime!(late) {
                 queries.fetch(query, &query_stream, next);
                 grads.fetch(grad_out, &grad_stream, next);
                 numbers.fetch(stats, first, next, last);
@@ -267,6 +281,10 @@ pub(crate) fn matrix_backward_key<
                     tile,
                 );
             }
+        }
+        // The last of a head was fetched twice; the next head's first must not meet it on its way.
+        if comptime!(members > 1) {
+            sync_tokens(arrival);
         }
     }
 

@@ -12,8 +12,8 @@ use crate::{
         rows::{key_head, own_rows, tile_index, value_head},
     },
     tile::{
-        Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate, matrix_products,
-        packed, store_sums, writes_row,
+        Arrival, Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
+        matrix_products, packed, store_sums, sync_tokens, writes_row,
     },
 };
 
@@ -82,17 +82,25 @@ pub(crate) fn matrix_forward<
         value_head(kv_head, blueprint),
         last,
     );
+    let (key_width, value_width) = (W::value(), WV::value());
+    let arrival = comptime!(if Arrival::copies(tile.spread, [key_width, value_width]) {
+        Arrival::Copied
+    } else {
+        Arrival::Stored
+    });
     let mut keys = Staged::<E, W>::new(
         blueprint.head_dim,
         blueprint.units,
         tile,
         comptime!(Reads::products()),
+        arrival,
     );
     let mut values = Staged::<E, WV>::new(
         blueprint.value_dim,
         blueprint.units,
         tile,
         comptime!(Reads::sums()),
+        arrival,
     );
 
     let layout = comptime!(Sums {
@@ -112,7 +120,7 @@ pub(crate) fn matrix_forward<
         let step = steps.at(index);
         let token = step.token;
         keys.store();
-        sync_cube();
+        sync_tokens(arrival);
         values.fetch(value, &value_stream, token);
         matrix_products::<E, N, R, C, W>(
             &rows,
@@ -127,10 +135,15 @@ pub(crate) fn matrix_forward<
         softmax.soften::<C>(&mut scores, &mut sums, layout);
         walk.reweigh(&mut scores, token, &sizes, blueprint);
         values.store();
-        // Before the barrier: a compiler would move loads behind the product, to where they are stored.
-        let next = steps.at(min(index + 1, steps.count - 1));
-        keys.fetch(key, &key_stream, next.token);
-        sync_cube();
+        let next = steps.at(min(index + 1, steps.count - 1)).token;
+        if comptime!(arrival == Arrival::Stored) {
+            // A compiler would move loads behind the product, to where they are stored, but for the barrier.
+            keys.fetch(key, &key_stream, next);
+            sync_cube();
+        } else {
+            sync_tokens(arrival);
+            keys.fetch(key, &key_stream, next);
+        }
         matrix_accumulate::<E, N, R, C, WV>(&mut sums, &scores, &values, layout, tile);
     }
 

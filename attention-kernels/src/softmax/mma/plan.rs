@@ -102,7 +102,9 @@ pub(crate) fn matrix_plan(
     } else {
         0
     };
-    let bytes = rows + stats + staged_bytes(head_dim, tile) + staged_bytes(value_dim, tile);
+    let held = if walk == MatrixWalk::Forward { 1 } else { 2 };
+    let staged = [head_dim, value_dim].map(|dim| staged_bytes(dim, tile, held));
+    let bytes = rows + stats + staged.iter().sum::<usize>();
     (bytes <= hardware.max_shared_memory_size).then_some(Plan {
         tile,
         lanes: 1,

@@ -5,12 +5,12 @@ use cubecl::prelude::*;
 use super::soften::{Scores, exponent_shift};
 use crate::{
     softmax::delta::{DELTA, LSE},
-    tile::{RowTile, lane_start, slot_offset},
+    tile::{Arrival, RowTile, lane_start, slot_offset},
 };
 
-/// Bytes of shared memory that they take.
+/// Bytes of shared memory that they take at most.
 pub(super) fn stats_bytes(tile: RowTile) -> usize {
-    2 * size_of::<f32>() * tile.block
+    2 * 2 * size_of::<f32>() * tile.block
 }
 
 /// Fetched by a unit for each query, read by all.
@@ -20,18 +20,44 @@ pub(super) struct TokenStats<S: Size> {
     shifts: Shared<[f32]>,
     deltas: Shared<[f32]>,
     fetched: Array<Vector<f32, S>>,
+    /// Where the place that is read from begins.
+    start: usize,
     #[cube(comptime)]
     tile: RowTile,
+    #[cube(comptime)]
+    arrival: Arrival,
 }
 
 #[cube]
 impl<S: Size> TokenStats<S> {
-    pub fn new(#[comptime] tile: RowTile) -> TokenStats<S> {
+    pub fn new(#[comptime] tile: RowTile, #[comptime] arrival: Arrival) -> TokenStats<S> {
+        let held = comptime!(if arrival == Arrival::CopiedBeside {
+            2
+        } else {
+            1
+        });
+        let length = comptime!(held * tile.block);
         TokenStats::<S> {
-            shifts: Shared::<[f32]>::new_aligned_slice(tile.block, 16usize),
-            deltas: Shared::<[f32]>::new_aligned_slice(tile.block, 16usize),
+            shifts: Shared::<[f32]>::new_aligned_slice(length, 16usize),
+            deltas: Shared::<[f32]>::new_aligned_slice(length, 16usize),
             fetched: Array::new(1usize),
+            start: 0usize.runtime(),
             tile,
+            arrival,
+        }
+    }
+
+    /// Turns to the place that was stored to, where there are two.
+    pub fn turn(&mut self) {
+        self.start = self.other();
+    }
+
+    /// Where the place begins that is stored to.
+    fn other(&self) -> usize {
+        if comptime!(self.arrival == Arrival::CopiedBeside) {
+            comptime!(self.tile.block) - self.start
+        } else {
+            0usize.runtime()
         }
     }
 
@@ -46,18 +72,19 @@ impl<S: Size> TokenStats<S> {
         let unit = UNIT_POS as usize;
         if unit < comptime!(self.tile.block).runtime() {
             let fetched = self.fetched[0];
-            self.shifts[unit] = exponent_shift(fetched.extract(LSE), scale, kind);
-            self.deltas[unit] = fetched.extract(DELTA);
+            let at = self.other() + unit;
+            self.shifts[at] = exponent_shift(fetched.extract(LSE), scale, kind);
+            self.deltas[at] = fetched.extract(DELTA);
         }
     }
 
     /// Of this lane's `slot`-th query.
     pub fn shift(&self, #[comptime] slot: usize) -> f32 {
-        self.shifts[lane_start(self.tile.spread) + slot_offset(slot, self.tile)]
+        self.shifts[self.start + lane_start(self.tile.spread) + slot_offset(slot, self.tile)]
     }
 
     /// Of this lane's `slot`-th query.
     pub fn delta(&self, #[comptime] slot: usize) -> f32 {
-        self.deltas[lane_start(self.tile.spread) + slot_offset(slot, self.tile)]
+        self.deltas[self.start + lane_start(self.tile.spread) + slot_offset(slot, self.tile)]
     }
 }

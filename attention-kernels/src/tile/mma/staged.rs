@@ -6,7 +6,10 @@ use cubecl::{
 };
 
 use super::{DEPTH, padded, rows::operand_start};
-use crate::tile::{RowTile, Spread, Stream};
+use crate::{
+    copy_async::{copies_arrive, copy_async},
+    tile::{RowTile, Spread, Stream},
+};
 
 /// Elements that set a row apart from the next, so that eight rows meet different banks.
 const APART: usize = 8;
@@ -46,12 +49,44 @@ impl Reads {
     }
 }
 
-/// Bytes of shared memory that a step's tokens of 16-bit elements take in both layouts at most.
-pub(crate) fn staged_bytes(dim: usize, tile: RowTile) -> usize {
+/// Bytes of shared memory that a step's tokens of 16-bit elements take at most, in both layouts and as
+/// often as they are held.
+pub(crate) fn staged_bytes(dim: usize, tile: RowTile, held: usize) -> usize {
     let tokens = tile.block * (padded(dim) + APART);
     let dims = padded(dim) * (tile.block + APART);
     let transposes = tile.spread == Spread::Quads;
-    2 * if transposes { tokens } else { tokens + dims }
+    2 * if transposes {
+        held * tokens
+    } else {
+        tokens + dims
+    }
+}
+
+/// How a step's tokens come to shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Arrival {
+    /// Through registers.
+    Stored,
+    /// By copies that run meanwhile, to the place that is read from.
+    Copied,
+    /// By copies that run meanwhile, to a place beside the one that is read from: the two take turns.
+    CopiedBeside,
+}
+
+impl Arrival {
+    /// Copies move 4, 8 or 16 bytes, of 16-bit elements in vectors of these widths.
+    pub fn copies(spread: Spread, widths: [usize; 2]) -> bool {
+        spread == Spread::Quads && widths.iter().all(|width| *width >= 2)
+    }
+}
+
+/// The cube's barrier, behind which the copies that every unit began have arrived.
+#[cube]
+pub(crate) fn sync_tokens(#[comptime] arrival: Arrival) {
+    if comptime!(arrival != Arrival::Stored) {
+        copies_arrive();
+    }
+    sync_cube();
 }
 
 /// How the units of a cube divide the chunks of a step's tokens.
@@ -111,6 +146,10 @@ pub(crate) struct Staged<E: Float, W: Size> {
     /// Dimension after dimension, where no instruction transposes what it loads.
     dims: ComptimeOption<Shared<[E]>>,
     fetched: Array<Vector<E, W>>,
+    /// Where the place that is read from begins.
+    start: usize,
+    #[cube(comptime)]
+    arrival: Arrival,
     #[cube(comptime)]
     dim: usize,
     #[cube(comptime)]
@@ -127,10 +166,16 @@ impl<E: Float, W: Size> Staged<E, W> {
         #[comptime] units: usize,
         #[comptime] tile: RowTile,
         #[comptime] reads: Reads,
+        #[comptime] arrival: Arrival,
     ) -> Staged<E, W> {
         let transposes = comptime!(tile.spread == Spread::Quads);
         let tokens = if comptime!(reads.products || transposes) {
-            let length = comptime!(tile.block * (padded(dim) + APART));
+            let held = comptime!(if arrival == Arrival::CopiedBeside {
+                2
+            } else {
+                1
+            });
+            let length = comptime!(held * place(dim, tile));
             ComptimeOption::new_Some(zeroed::<E>(length, dim, units))
         } else {
             ComptimeOption::new_None()
@@ -147,6 +192,8 @@ impl<E: Float, W: Size> Staged<E, W> {
             tokens,
             dims,
             fetched: Array::new(comptime!(moves.turns())),
+            start: 0usize.runtime(),
+            arrival,
             dim,
             units,
             tile,
@@ -169,8 +216,8 @@ impl<E: Float, W: Size> Staged<E, W> {
                     let row = min(at, limit);
                     #[unroll]
                     for part in 0..parts {
-                        self.fetched[comptime!(turn * parts + part)] =
-                            source[row + part * across * stream.dim_stride];
+                        let from = row + part * across * stream.dim_stride;
+                        self.begin(source, from, comptime!(turn * parts + part));
                     }
                     at += step;
                 }
@@ -180,16 +227,49 @@ impl<E: Float, W: Size> Staged<E, W> {
                 #[unroll]
                 for turn in 0..comptime!(moves.turns()) {
                     let (row, column) = self.chunk(turn);
-                    let row = min(token + row, stream.last);
-                    self.fetched[turn] = source
-                        [stream.origin + row * stream.token_stride + column * stream.dim_stride];
+                    let row = stream.origin + min(token + row, stream.last) * stream.token_stride;
+                    self.begin(source, row + column * stream.dim_stride, turn);
                 }
             }
         }
     }
 
-    /// Stores what was fetched: to be read after the cube's next barrier.
+    /// Begins to load the chunk of a turn.
+    fn begin(&mut self, source: &[Vector<E, W>], from: usize, #[comptime] turn: usize) {
+        let width = W::value();
+        let stride = comptime!((padded(self.dim) + APART) / width);
+        if comptime!(self.arrival == Arrival::Stored) {
+            self.fetched[turn] = source[from];
+        } else {
+            let (row, column) = self.chunk(turn);
+            let start = if comptime!(self.arrival == Arrival::CopiedBeside) {
+                comptime!(place(self.dim, self.tile)) - self.start
+            } else {
+                0usize.runtime()
+            };
+            let to = start / width + row * stride + column;
+            let tokens = self.tokens.as_mut().unwrap();
+            let tokens = tokens.as_vectorized_mut().with_vector_size_mut::<W>();
+            copy_async::<Vector<E, W>>(source, from, tokens, to);
+        }
+    }
+
+    /// Stores what was fetched, where it was fetched into registers: to be read after the cube's next
+    /// barrier.
     pub fn store(&mut self) {
+        if comptime!(self.arrival == Arrival::Stored) {
+            self.store_fetched();
+        }
+    }
+
+    /// Turns to the place that was copied to, where there are two.
+    pub fn turn(&mut self) {
+        if comptime!(self.arrival == Arrival::CopiedBeside) {
+            self.start = comptime!(place(self.dim, self.tile)) - self.start;
+        }
+    }
+
+    fn store_fetched(&mut self) {
         let width = W::value();
         let moves = self.moves();
         #[unroll]
@@ -265,7 +345,7 @@ impl<E: Float, W: Size> Staged<E, W> {
             let row = first + lane % 8;
             let last = comptime!(padded(self.dim) - APART).runtime();
             let column = min(comptime!(step * DEPTH) + 8 * (lane / 8), last);
-            load_matrices::<E, R>(memory, row * stride + column, false)
+            load_matrices::<E, R>(memory, self.start + row * stride + column, false)
         } else {
             let row = first + lane % 16;
             read_operand::<E, R>(memory, row * stride + comptime!(step * DEPTH), spread)
@@ -286,7 +366,7 @@ impl<E: Float, W: Size> Staged<E, W> {
             let row = comptime!(step * DEPTH) + lane % 16;
             let column = comptime!(tile * spread.tile_width()) + 8 * (lane / 16);
             let stride = comptime!(padded(self.dim) + APART);
-            load_matrices::<E, R>(memory, row * stride + column, true)
+            load_matrices::<E, R>(memory, self.start + row * stride + column, true)
         } else {
             let memory = self.dims.as_ref().unwrap();
             let row = comptime!(tile * spread.tile_width()) + lane % 16;
@@ -294,6 +374,11 @@ impl<E: Float, W: Size> Staged<E, W> {
             read_operand::<E, R>(memory, row * stride + comptime!(step * DEPTH), spread)
         }
     }
+}
+
+/// Elements of a step's tokens, token after token.
+fn place(dim: usize, tile: RowTile) -> usize {
+    tile.block * (padded(dim) + APART)
 }
 
 /// Shared memory for rows of `dim`: where they are padded, zeros.
