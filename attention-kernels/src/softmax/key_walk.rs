@@ -11,7 +11,7 @@ use super::{
 use crate::{
     block_map::{BlockList, Step, Steps},
     modification::{CapturedData, Code},
-    tile::{lane_start, slot_offset},
+    tile::{Spread, lane_start, slot_offset},
 };
 
 /// What one unit knows of the score matrix while its keys walk over the queries.
@@ -175,13 +175,20 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
             let first = token + lane_start(tile.spread);
             let end = Vector::<u32, N>::new((max(sizes.seq_q, first) - first) as u32);
             let first = Vector::<u32, N>::new(first as u32);
+            // Where lanes share rows, a query that does not exist weighs nothing: its numbers say so.
+            let ends = comptime!(tile.spread == Spread::Lane);
             #[unroll]
             for g in 0..groups {
                 let start = max(self.from[g], first) - first;
                 #[unroll(tile.unroll)]
                 for t in 0..comptime!(tile.slots()) {
                     let offset = Vector::<u32, N>::new(slot_offset(t, tile) as u32);
-                    let hidden = offset.less_than(&start).or(offset.greater_equal(&end));
+                    let early = offset.less_than(&start);
+                    let hidden = if ends {
+                        early.or(offset.greater_equal(&end))
+                    } else {
+                        early
+                    };
                     let slot = t * groups + g;
                     scores[slot] = select_many(hidden, Vector::new(f32::new(HIDDEN)), scores[slot]);
                 }

@@ -185,8 +185,9 @@ pub(crate) fn matrix_backward_key<
         let steps = walk.steps(&blocks, head, &sizes, blueprint);
         if steps.count > 0 {
             let token = steps.at(0usize.runtime()).token;
-            queries.fetch(query, &query_stream, token);
-            grads.fetch(grad_out, &grad_stream, token);
+            let place = 0usize.runtime();
+            queries.fetch(query, &query_stream, token, place);
+            grads.fetch(grad_out, &grad_stream, token, place);
             numbers.fetch(stats, first, token, last);
         }
         for index in 0..steps.count {
@@ -197,16 +198,17 @@ pub(crate) fn matrix_backward_key<
             }
             queries.store();
             grads.store();
-            numbers.store(sizes.scale, kind);
+            let (place, other) = (index % 2, (index + 1) % 2);
+            numbers.store(place, sizes.seq_q - token, sizes.scale, kind);
             sync_tokens(arrival);
-            queries.turn();
-            grads.turn();
-            numbers.turn();
+            queries.turn(place);
+            grads.turn(place);
+            numbers.turn(place);
             let next = steps.at(min(index + 1, steps.count - 1)).token;
             // Where registers are short, what comes next is fetched when the products need none.
             if comptime!(!late) {
-                queries.fetch(query, &query_stream, next);
-                grads.fetch(grad_out, &grad_stream, next);
+                queries.fetch(query, &query_stream, next, other);
+                grads.fetch(grad_out, &grad_stream, next, other);
                 numbers.fetch(stats, first, next, last);
             }
             matrix_products::<E, N, R, C, W>(
@@ -258,8 +260,8 @@ pub(crate) fn matrix_backward_key<
                 }
             }
             if comptime!(late) {
-                queries.fetch(query, &query_stream, next);
-                grads.fetch(grad_out, &grad_stream, next);
+                queries.fetch(query, &query_stream, next, other);
+                grads.fetch(grad_out, &grad_stream, next, other);
                 numbers.fetch(stats, first, next, last);
             }
             if comptime!(wanted.value) {
@@ -282,7 +284,7 @@ pub(crate) fn matrix_backward_key<
                 );
             }
         }
-        // The last of a head was fetched twice; the next head's first must not meet it on its way.
+        // What was fetched last is on its way, and read by nobody: the next head's first takes its place.
         if comptime!(members > 1) {
             sync_tokens(arrival);
         }

@@ -123,8 +123,9 @@ pub(crate) fn matrix_backward_query<
     let steps = walk.steps(&blocks, blueprint);
     if steps.count > 0 {
         let token = steps.at(0usize.runtime()).token;
-        keys.fetch(key, &key_stream, token);
-        values.fetch(value, &value_stream, token);
+        let place = 0usize.runtime();
+        keys.fetch(key, &key_stream, token, place);
+        values.fetch(value, &value_stream, token, place);
     }
     for index in 0..steps.count {
         let step = steps.at(index);
@@ -135,14 +136,15 @@ pub(crate) fn matrix_backward_query<
         keys.store();
         values.store();
         sync_tokens(arrival);
-        keys.turn();
-        values.turn();
+        let (place, other) = (index % 2, (index + 1) % 2);
+        keys.turn(place);
+        values.turn(place);
         let next = steps.at(min(index + 1, steps.count - 1)).token;
         // Where registers are short, what comes next is fetched when the products need none.
         let late = comptime!(tile.lent && arrival == Arrival::Stored);
         if comptime!(!late) {
-            keys.fetch(key, &key_stream, next);
-            values.fetch(value, &value_stream, next);
+            keys.fetch(key, &key_stream, next, other);
+            values.fetch(value, &value_stream, next, other);
         }
         matrix_products::<E, N, R, C, W>(
             &queries,
@@ -182,8 +184,8 @@ pub(crate) fn matrix_backward_query<
             }
         }
         if comptime!(late) {
-            keys.fetch(key, &key_stream, next);
-            values.fetch(value, &value_stream, next);
+            keys.fetch(key, &key_stream, next, other);
+            values.fetch(value, &value_stream, next, other);
         }
         matrix_accumulate::<E, N, R, C, W>(&mut sums, &slopes, &keys, layout, tile);
     }

@@ -113,15 +113,17 @@ pub(crate) fn matrix_forward<
     let factor = score_factor(sizes.scale, kind);
 
     let steps = walk.steps(&blocks, blueprint);
+    // There is one place for each.
+    let place = 0usize.runtime();
     if steps.count > 0 {
-        keys.fetch(key, &key_stream, steps.at(0usize.runtime()).token);
+        keys.fetch(key, &key_stream, steps.at(0usize.runtime()).token, place);
     }
     for index in 0..steps.count {
         let step = steps.at(index);
         let token = step.token;
         keys.store();
         sync_tokens(arrival);
-        values.fetch(value, &value_stream, token);
+        values.fetch(value, &value_stream, token, place);
         matrix_products::<E, N, R, C, W>(
             &rows,
             &keys,
@@ -138,11 +140,11 @@ pub(crate) fn matrix_forward<
         let next = steps.at(min(index + 1, steps.count - 1)).token;
         if comptime!(arrival == Arrival::Stored) {
             // A compiler would move loads behind the product, to where they are stored, but for the barrier.
-            keys.fetch(key, &key_stream, next);
+            keys.fetch(key, &key_stream, next, place);
             sync_cube();
         } else {
             sync_tokens(arrival);
-            keys.fetch(key, &key_stream, next);
+            keys.fetch(key, &key_stream, next, place);
         }
         matrix_accumulate::<E, N, R, C, WV>(&mut sums, &scores, &values, layout, tile);
     }

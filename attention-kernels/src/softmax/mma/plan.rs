@@ -41,7 +41,8 @@ impl Tiling {
     fn new(spread: Spread, walk: MatrixWalk, dim: usize, crowded: bool) -> Self {
         use MatrixWalk::{Forward, Key, Query};
         let (row_tiles, block, lent) = match (spread, walk) {
-            (Spread::Quads, Forward) if dim <= 64 && crowded => (2, 32, false),
+            (Spread::Quads, Forward) if dim <= 64 && crowded => (2, 64, false),
+            (Spread::Quads, Forward) if dim <= 128 && crowded => (2, 64, true),
             (Spread::Quads, Forward) if dim <= 128 => (1, 64, false),
             (Spread::Quads, Forward) => (1, 32, true),
             (Spread::Quads, Query) if dim <= 64 && crowded => (2, 16, false),

@@ -4,7 +4,10 @@ use cubecl::prelude::*;
 
 use super::soften::{Scores, exponent_shift};
 use crate::{
-    softmax::delta::{DELTA, LSE},
+    softmax::{
+        delta::{DELTA, LSE},
+        score::HIDDEN,
+    },
     tile::{Arrival, RowTile, lane_start, slot_offset},
 };
 
@@ -47,15 +50,14 @@ impl<S: Size> TokenStats<S> {
         }
     }
 
-    /// Turns to the place that was stored to, where there are two.
-    pub fn turn(&mut self) {
-        self.start = self.other();
+    /// Turns to this place, 0 or 1, where there are two.
+    pub fn turn(&mut self, place: usize) {
+        self.start = self.start_of(place);
     }
 
-    /// Where the place begins that is stored to.
-    fn other(&self) -> usize {
+    fn start_of(&self, place: usize) -> usize {
         if comptime!(self.arrival == Arrival::CopiedBeside) {
-            comptime!(self.tile.block) - self.start
+            place * comptime!(self.tile.block)
         } else {
             0usize.runtime()
         }
@@ -67,13 +69,15 @@ impl<S: Size> TokenStats<S> {
         self.fetched[0] = stats[first + min(token + unit, last)];
     }
 
-    /// Stores what was fetched: to be read after the cube's next barrier.
-    pub fn store(&mut self, scale: f32, #[comptime] kind: Scores) {
+    /// Stores what was fetched, `left` tokens of which exist: to be read after the cube's next barrier.
+    pub fn store(&mut self, place: usize, left: usize, scale: f32, #[comptime] kind: Scores) {
         let unit = UNIT_POS as usize;
         if unit < comptime!(self.tile.block).runtime() {
             let fetched = self.fetched[0];
-            let at = self.other() + unit;
-            self.shifts[at] = exponent_shift(fetched.extract(LSE), scale, kind);
+            let at = self.start_of(place) + unit;
+            let shift = exponent_shift(fetched.extract(LSE), scale, kind);
+            // A query that does not exist weighs nothing.
+            self.shifts[at] = select(unit < left, shift, f32::new(HIDDEN));
             self.deltas[at] = fetched.extract(DELTA);
         }
     }

@@ -146,8 +146,10 @@ pub(crate) struct Staged<E: Float, W: Size> {
     /// Dimension after dimension, where no instruction transposes what it loads.
     dims: ComptimeOption<Shared<[E]>>,
     fetched: Array<Vector<E, W>>,
-    /// Where the place that is read from begins.
-    start: usize,
+    /// Where this lane's row of the first product's operand begins: what constants are added to.
+    dims_row: usize,
+    /// The same of the second product's.
+    tokens_row: usize,
     #[cube(comptime)]
     arrival: Arrival,
     #[cube(comptime)]
@@ -175,7 +177,7 @@ impl<E: Float, W: Size> Staged<E, W> {
             } else {
                 1
             });
-            let length = comptime!(held * place(dim, tile));
+            let length = comptime!(held * place_length(dim, tile));
             ComptimeOption::new_Some(zeroed::<E>(length, dim, units))
         } else {
             ComptimeOption::new_None()
@@ -192,7 +194,8 @@ impl<E: Float, W: Size> Staged<E, W> {
             tokens,
             dims,
             fetched: Array::new(comptime!(moves.turns())),
-            start: 0usize.runtime(),
+            dims_row: dims_row(dim, tile),
+            tokens_row: tokens_row(dim, tile),
             arrival,
             dim,
             units,
@@ -200,8 +203,8 @@ impl<E: Float, W: Size> Staged<E, W> {
         }
     }
 
-    /// Begins to load the tokens from `token` on.
-    pub fn fetch(&mut self, source: &[Vector<E, W>], stream: &Stream, token: usize) {
+    /// Begins to load the tokens from `token` on; into this `place`, 0 or 1, where there are two.
+    pub fn fetch(&mut self, source: &[Vector<E, W>], stream: &Stream, token: usize, place: usize) {
         let moves = self.moves();
         match comptime!(moves) {
             Moves::Columns { across, parts, .. } => {
@@ -217,7 +220,7 @@ impl<E: Float, W: Size> Staged<E, W> {
                     #[unroll]
                     for part in 0..parts {
                         let from = row + part * across * stream.dim_stride;
-                        self.begin(source, from, comptime!(turn * parts + part));
+                        self.begin(source, from, place, comptime!(turn * parts + part));
                     }
                     at += step;
                 }
@@ -228,26 +231,32 @@ impl<E: Float, W: Size> Staged<E, W> {
                 for turn in 0..comptime!(moves.turns()) {
                     let (row, column) = self.chunk(turn);
                     let row = stream.origin + min(token + row, stream.last) * stream.token_stride;
-                    self.begin(source, row + column * stream.dim_stride, turn);
+                    self.begin(source, row + column * stream.dim_stride, place, turn);
                 }
             }
         }
     }
 
     /// Begins to load the chunk of a turn.
-    fn begin(&mut self, source: &[Vector<E, W>], from: usize, #[comptime] turn: usize) {
+    fn begin(
+        &mut self,
+        source: &[Vector<E, W>],
+        from: usize,
+        place: usize,
+        #[comptime] turn: usize,
+    ) {
         let width = W::value();
         let stride = comptime!((padded(self.dim) + APART) / width);
         if comptime!(self.arrival == Arrival::Stored) {
             self.fetched[turn] = source[from];
         } else {
             let (row, column) = self.chunk(turn);
-            let start = if comptime!(self.arrival == Arrival::CopiedBeside) {
-                comptime!(place(self.dim, self.tile)) - self.start
+            let to = row * stride + column;
+            let to = if comptime!(self.arrival == Arrival::CopiedBeside) {
+                to + place * comptime!(place_length(self.dim, self.tile) / width)
             } else {
-                0usize.runtime()
+                to
             };
-            let to = start / width + row * stride + column;
             let tokens = self.tokens.as_mut().unwrap();
             let tokens = tokens.as_vectorized_mut().with_vector_size_mut::<W>();
             copy_async::<Vector<E, W>>(source, from, tokens, to);
@@ -262,10 +271,12 @@ impl<E: Float, W: Size> Staged<E, W> {
         }
     }
 
-    /// Turns to the place that was copied to, where there are two.
-    pub fn turn(&mut self) {
+    /// Turns to this place, 0 or 1, where there are two.
+    pub fn turn(&mut self, place: usize) {
         if comptime!(self.arrival == Arrival::CopiedBeside) {
-            self.start = comptime!(place(self.dim, self.tile)) - self.start;
+            let start = place * comptime!(place_length(self.dim, self.tile));
+            self.dims_row = start + dims_row(self.dim, self.tile);
+            self.tokens_row = start + tokens_row(self.dim, self.tile);
         }
     }
 
@@ -337,18 +348,20 @@ impl<E: Float, W: Size> Staged<E, W> {
         #[comptime] step: usize,
     ) -> Array<Vector<E, R>> {
         let spread = comptime!(self.tile.spread);
-        let lane = UNIT_POS_PLANE as usize;
         let stride = comptime!(padded(self.dim) + APART);
         let memory = self.tokens.as_ref().unwrap();
-        let first = comptime!(tile * spread.tile_width());
+        let row = comptime!(tile * spread.tile_width() * stride + step * DEPTH);
         if comptime!(spread == Spread::Quads) {
-            let row = first + lane % 8;
-            let last = comptime!(padded(self.dim) - APART).runtime();
-            let column = min(comptime!(step * DEPTH) + 8 * (lane / 8), last);
-            load_matrices::<E, R>(memory, self.start + row * stride + column, false)
+            let beyond = comptime!((step + 2) * DEPTH > padded(self.dim));
+            let lanes = if beyond {
+                // There is no next operand: its lanes point at this one's.
+                self.dims_row - UNIT_POS_PLANE as usize / 16 * 16
+            } else {
+                self.dims_row
+            };
+            load_matrices::<E, R>(memory, lanes + row, false)
         } else {
-            let row = first + lane % 16;
-            read_operand::<E, R>(memory, row * stride + comptime!(step * DEPTH), spread)
+            read_operand::<E, R>(memory, self.dims_row + row, spread)
         }
     }
 
@@ -360,24 +373,46 @@ impl<E: Float, W: Size> Staged<E, W> {
         #[comptime] step: usize,
     ) -> Array<Vector<E, R>> {
         let spread = comptime!(self.tile.spread);
-        let lane = UNIT_POS_PLANE as usize;
+        let first = comptime!(tile * spread.tile_width());
         if comptime!(spread == Spread::Quads) {
             let memory = self.tokens.as_ref().unwrap();
-            let row = comptime!(step * DEPTH) + lane % 16;
-            let column = comptime!(tile * spread.tile_width()) + 8 * (lane / 16);
             let stride = comptime!(padded(self.dim) + APART);
-            load_matrices::<E, R>(memory, self.start + row * stride + column, true)
+            let row = comptime!(step * DEPTH * stride + first);
+            load_matrices::<E, R>(memory, self.tokens_row + row, true)
         } else {
             let memory = self.dims.as_ref().unwrap();
-            let row = comptime!(tile * spread.tile_width()) + lane % 16;
             let stride = comptime!(self.tile.block + APART);
-            read_operand::<E, R>(memory, row * stride + comptime!(step * DEPTH), spread)
+            let row = comptime!(first * stride + step * DEPTH);
+            read_operand::<E, R>(memory, self.tokens_row + row, spread)
         }
     }
 }
 
+/// Where a lane's row of the first product's operand begins in a place.
+#[cube]
+fn dims_row(#[comptime] dim: usize, #[comptime] tile: RowTile) -> usize {
+    let lane = UNIT_POS_PLANE as usize;
+    let stride = comptime!(padded(dim) + APART);
+    if comptime!(tile.spread == Spread::Quads) {
+        lane % 8 * stride + 8 * (lane / 8)
+    } else {
+        lane % 16 * stride
+    }
+}
+
+/// Where a lane's row of the second product's operand begins in a place.
+#[cube]
+fn tokens_row(#[comptime] dim: usize, #[comptime] tile: RowTile) -> usize {
+    let lane = UNIT_POS_PLANE as usize;
+    if comptime!(tile.spread == Spread::Quads) {
+        lane % 16 * comptime!(padded(dim) + APART) + 8 * (lane / 16)
+    } else {
+        lane % 16 * comptime!(tile.block + APART)
+    }
+}
+
 /// Elements of a step's tokens, token after token.
-fn place(dim: usize, tile: RowTile) -> usize {
+fn place_length(dim: usize, tile: RowTile) -> usize {
     tile.block * (padded(dim) + APART)
 }
 
