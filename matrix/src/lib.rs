@@ -11,6 +11,7 @@
 
 pub mod capture;
 pub mod cases;
+pub mod execute;
 pub mod gpu;
 pub mod inspect;
 pub mod lower;

@@ -4,13 +4,17 @@ use std::{
     fs,
     path::PathBuf,
     process::ExitCode,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
 use anyhow::{Context, Result};
 use attention_matrix::{
     cases::{self, Case},
+    execute::{self, Checked, Device, Objects, Problem, Schedule},
     gpu::{self, Target},
     inspect::Tools,
     picture,
@@ -25,6 +29,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[derive(Parser)]
 #[command(name = "attention-matrix")]
 struct Cli {
+    /// Execute attention on matrix instructions on this machine's processor, in every order of threads
+    /// that must not matter, and compare it with the oracle
+    #[arg(long)]
+    execute: bool,
     /// Only targets whose name contains this: sm_90a, gfx, wgsl, spirv, msl
     #[arg(long)]
     target: Option<String>,
@@ -66,6 +74,9 @@ fn main() -> ExitCode {
 
 impl Cli {
     fn run(&self) -> Result<ExitCode> {
+        if self.execute {
+            return self.run_executed();
+        }
         let mut targets = gpu::all();
         targets.retain(|target| fits(target.name, &self.target));
         let mut cases = cases::all()?;
@@ -119,6 +130,25 @@ impl Cli {
     }
 }
 
+impl Cli {
+    fn run_executed(&self) -> Result<ExitCode> {
+        let mut problems = execute::all();
+        problems.retain(|problem| fits(&problem.name, &self.case));
+        let name = self.target.as_deref().unwrap_or("sm_80-cpp");
+        let mut checked = executed(&problems, name)?;
+        if let Some(kernel) = &self.kernel {
+            checked.iter_mut().for_each(|checked| checked.keep(kernel));
+        }
+        println!("{}", execute::table(&checked));
+        let passed = checked.iter().all(Checked::passes);
+        Ok(if passed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
 fn fits(name: &str, part: &Option<String>) -> bool {
     part.as_ref()
         .is_none_or(|part| name.contains(part.as_str()))
@@ -133,24 +163,66 @@ fn json(rows: &[Row]) -> Result<String> {
     Ok(format!("[\n{}\n]\n", rows.join(",\n")))
 }
 
-/// Every core takes the next target.
 fn compile(plan: &Plan, targets: &[Target]) -> Result<Vec<Row>> {
-    let bar = ProgressBar::new((plan.cases.len() * targets.len()) as u64);
-    let style = "{elapsed_precise} {bar:30} {pos}/{len} cases  {wide_msg}";
-    bar.set_style(ProgressStyle::with_template(style)?);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(target) = targets.get(index) else {
-                return done;
-            };
+    let bar = bar(plan.cases.len() * targets.len())?;
+    let rows = on_every_core(
+        targets,
+        || (),
+        |(), target| {
             let step = |case: &Case| {
                 bar.set_message(format!("{} {}", target.name, case.name));
                 bar.inc(1);
             };
-            done.push((index, run(plan, target, step)));
+            run(plan, target, step)
+        },
+    );
+    bar.finish_and_clear();
+    let rows: Result<Vec<_>> = rows.into_iter().collect();
+    Ok(rows?.concat())
+}
+
+/// Every core has a device of its own.
+fn executed(problems: &[Problem], target: &str) -> Result<Vec<Checked>> {
+    let find = || gpu::all().into_iter().find(|other| other.name == target);
+    find().with_context(|| format!("no target is called {target}"))?;
+    let objects = Arc::new(Objects::new()?);
+    let bar = bar(problems.len())?;
+    let device = || find().map(|target| Device::new(target, objects.clone()));
+    let checked = on_every_core(problems, device, |device, problem| {
+        bar.set_message(problem.name.clone());
+        let device = device.as_ref().context("the target is gone")?;
+        let checked = execute::check(device, problem, &Schedule::ALL);
+        bar.inc(1);
+        checked
+    });
+    bar.finish_and_clear();
+    let checked: Result<Vec<_>> = checked.into_iter().collect();
+    Ok(checked?.concat())
+}
+
+fn bar(steps: usize) -> Result<ProgressBar> {
+    let bar = ProgressBar::new(steps as u64);
+    let style = "{elapsed_precise} {bar:30} {pos}/{len} cases  {wide_msg}";
+    bar.set_style(ProgressStyle::with_template(style)?);
+    Ok(bar)
+}
+
+/// Every core takes the next item; results are in the items' order.
+fn on_every_core<T: Sync, S, R: Send>(
+    items: &[T],
+    start: impl Fn() -> S + Sync,
+    step: impl Fn(&mut S, &T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut state = start();
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else {
+                return done;
+            };
+            done.push((index, step(&mut state, item)));
         }
     };
     let cores = thread::available_parallelism().map_or(1, Into::into);
@@ -163,11 +235,6 @@ fn compile(plan: &Plan, targets: &[Target]) -> Result<Vec<Row>> {
         }
         results
     });
-    bar.finish_and_clear();
     results.sort_by_key(|(index, _)| *index);
-    let mut rows = Vec::new();
-    for (_, result) in results {
-        rows.extend(result?);
-    }
-    Ok(rows)
+    results.into_iter().map(|(_, result)| result).collect()
 }

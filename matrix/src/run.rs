@@ -116,7 +116,7 @@ fn not_lowered(said: &str) -> Outcome {
 }
 
 /// `a::b::attention_forward::AttentionForward<f32, ..>` is `attention_forward`.
-fn short_name(type_name: &str) -> String {
+pub(crate) fn short_name(type_name: &str) -> String {
     let path = type_name.split('<').next().unwrap_or(type_name);
     let mut segments = path.rsplit("::");
     let last = segments.next().unwrap_or(path);

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::padded;
+use super::{DEPTH, padded};
 use crate::tile::{RowTile, Spread, lane_start};
 
 /// What a lane's sums are of.
@@ -134,7 +134,7 @@ pub(crate) fn store_sums<E: Float, N: Size, C: Size, P: Size>(
                             piece_out.insert(i, E::cast_from(sum));
                         }
                         let dimension = at + comptime!(p * piece);
-                        if comptime!(dim % across == 0) || dimension < dim {
+                        if comptime!(dim % DEPTH == 0) || dimension < dim {
                             target[row + dimension / piece] = piece_out;
                         }
                     }

@@ -1,0 +1,44 @@
+//! Kernels executed without a GPU: the CUDA C++ that CubeCL writes runs on this machine's processor.
+//!
+//! ```text
+//! launch -> kernel -> CUDA C++ -> (shim.h, C++ compiler) -> shared object
+//!        -> for each block: a fiber for each thread, which give way where threads meet
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `device.rs` | a CubeCL server with host memory, so that the ordinary launches run on it |
+//! | `source.rs`, `shim.h`, `object.rs` | the text for the host's C++ compiler, compiled and loaded |
+//! | `fiber.rs`, `block.rs`, `schedule.rs` | threads of a block, which barriers and warps hold together |
+//! | `request.rs`, `warp.rs` | what a thread says when it meets others; shuffles, votes, matrix instructions |
+//! | `guarded.rs` | memory that is NaN until it is written, and whose surroundings must stay as they are |
+//! | `problem.rs`, `problems.rs`, `unfused.rs`, `check.rs` | attention with values, compared with the oracle |
+//!
+//! Between two meetings a thread runs alone, and a [`Schedule`] decides who is next. Barriers that are
+//! missing show as wrong numbers or as bits that depend on the schedule; barriers that not every
+//! thread reaches, and collectives whose lanes are at different places, are a [`Fault`].
+//!
+//! What this does not show: time, and reorderings of memory within a thread that a GPU may make.
+
+mod block;
+mod check;
+mod device;
+mod fault;
+mod fiber;
+mod guarded;
+mod object;
+mod problem;
+mod problems;
+mod request;
+mod schedule;
+mod source;
+mod unfused;
+mod warp;
+
+pub use check::{Checked, check, table};
+pub use device::Device;
+pub use fault::Fault;
+pub use object::Objects;
+pub use problem::{PASSES, Problem};
+pub use problems::all;
+pub use schedule::Schedule;

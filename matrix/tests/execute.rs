@@ -1,0 +1,225 @@
+//! The emulated device: attention on matrix instructions is right on it, and faults are found.
+
+use std::sync::Arc;
+
+use attention_matrix::{
+    execute::{self, Checked, Device, Fault, Objects, Schedule, check},
+    gpu,
+};
+use cubecl::prelude::*;
+
+const UNITS: usize = 64;
+
+fn device() -> Device {
+    let targets = gpu::all().into_iter();
+    let mut a100 = targets.filter(|target| target.name == "sm_80-cpp");
+    let objects = Arc::new(Objects::new().expect("the temporary folder can be written"));
+    Device::new(a100.next().expect("the matrix has an A100"), objects)
+}
+
+/// Problems of these names, in every schedule.
+fn checked(names: &[&str]) -> Vec<Checked> {
+    let device = device();
+    let problems = execute::all().into_iter();
+    let problems: Vec<_> = problems
+        .filter(|problem| names.contains(&problem.name.as_str()))
+        .collect();
+    assert_eq!(problems.len(), names.len(), "a name fits no problem");
+    problems
+        .iter()
+        .flat_map(|problem| {
+            check(&device, problem, &Schedule::ALL).expect("the oracle takes the problem")
+        })
+        .collect()
+}
+
+fn assert_right(names: &[&str]) {
+    let checked = checked(names);
+    for of_schedule in &checked {
+        for kernel in [
+            "matrix_forward",
+            "matrix_backward_query",
+            "matrix_backward_key",
+        ] {
+            let ran = of_schedule.kernels.iter().any(|name| name == kernel);
+            assert!(ran, "{kernel} did not run: {:?}", of_schedule.kernels);
+        }
+    }
+    assert!(
+        checked.iter().all(Checked::passes),
+        "{}",
+        execute::table(&checked)
+    );
+}
+
+#[test]
+fn every_option_at_once_is_right_in_every_order_of_threads() {
+    assert_right(&["everything/f16"]);
+}
+
+#[test]
+fn padded_dimensions_and_the_other_type_are_right_in_every_order_of_threads() {
+    assert_right(&["dim/40-value-72/f16", "dim/80/bf16"]);
+}
+
+#[test]
+fn code_with_a_block_map_is_right_in_every_order_of_threads() {
+    assert_right(&["code/window-mapped/f16"]);
+}
+
+/// Reverses the input by way of shared memory.
+#[cube(launch_unchecked)]
+fn reverse(input: &[f32], output: &mut [f32], #[comptime] synchronized: bool) {
+    let mut memory = Shared::<[f32]>::new_slice(UNITS);
+    let unit = UNIT_POS as usize;
+    memory[unit] = input[unit];
+    if comptime!(synchronized) {
+        sync_cube();
+    }
+    output[unit] = memory[UNITS - 1 - unit];
+}
+
+/// Half of a plane meets, while the other half waits for all.
+#[cube(launch_unchecked)]
+fn shuffle_in_half(input: &[f32], output: &mut [f32]) {
+    let unit = UNIT_POS as usize;
+    let mut value = input[unit];
+    if UNIT_POS_PLANE < 16 {
+        value = plane_shuffle_xor(value, 1);
+    }
+    sync_cube();
+    output[unit] = value;
+}
+
+/// One plane waits once more than the other.
+#[cube(launch_unchecked)]
+fn wait_in_one_plane(input: &[f32], output: &mut [f32]) {
+    let unit = UNIT_POS as usize;
+    if unit < 32 {
+        sync_cube();
+    }
+    sync_cube();
+    output[unit] = input[unit];
+}
+
+/// Writes `by` elements behind where it should.
+#[cube(launch_unchecked)]
+fn shift(input: &[f32], output: &mut [f32], #[comptime] by: usize) {
+    let unit = UNIT_POS as usize;
+    output[unit + by] = input[unit];
+}
+
+/// The same in shared memory.
+#[cube(launch_unchecked)]
+fn shift_shared(input: &[f32], output: &mut [f32]) {
+    let mut memory = Shared::<[f32]>::new_slice(UNITS);
+    let unit = UNIT_POS as usize;
+    memory[unit + 1] = input[unit];
+    sync_cube();
+    output[unit] = memory[unit];
+}
+
+/// What a kernel makes of 0, 1, 2 ... in a schedule.
+fn run(
+    schedule: Schedule,
+    launch: impl Fn(&Client, CubeCount, CubeDim, BufferArg, BufferArg),
+) -> Result<Vec<f32>, Fault> {
+    let device = device();
+    device.follow(schedule).expect("nothing was launched yet");
+    let client = &device.client;
+    let input: Vec<f32> = (0..UNITS).map(|unit| unit as f32).collect();
+    let input = client.create_from_slice(f32::as_bytes(&input));
+    let output = client.empty(UNITS * 4);
+    // SAFETY: the lengths are those of the buffers.
+    let argument = |handle| unsafe { BufferArg::from_raw_parts(handle, UNITS) };
+    launch(
+        client,
+        CubeCount::new_single(),
+        CubeDim::new_1d(UNITS as u32),
+        argument(input),
+        argument(output.clone()),
+    );
+    match client.read_one(output) {
+        Ok(bytes) => Ok(f32::from_bytes(&bytes).to_vec()),
+        Err(_) => Err(device.take_fault().expect("a launch failed for a reason")),
+    }
+}
+
+fn reversed(synchronized: bool, schedule: Schedule) -> Vec<f32> {
+    let result = run(schedule, |client, count, dim, input, output| unsafe {
+        reverse::launch_unchecked(client, count, dim, input, output, synchronized);
+    });
+    result.expect("no thread waits for another")
+}
+
+#[test]
+fn a_missing_barrier_shows_as_memory_that_nobody_has_written() {
+    let right: Vec<f32> = (0..UNITS).rev().map(|unit| unit as f32).collect();
+    for schedule in Schedule::ALL {
+        assert_eq!(reversed(true, schedule), right, "{schedule}");
+        let without = reversed(false, schedule);
+        assert!(without.iter().any(|value| value.is_nan()), "{schedule}");
+    }
+}
+
+#[test]
+fn a_collective_that_half_a_warp_reaches_is_found() {
+    let fault = run(
+        Schedule::FirstFirst,
+        |client, count, dim, input, output| unsafe {
+            shuffle_in_half::launch_unchecked(client, count, dim, input, output);
+        },
+    );
+    let Err(Fault::Divergent { waiting, .. }) = fault else {
+        panic!("{fault:?}");
+    };
+    assert!(waiting.contains("__shfl_xor_sync"), "{waiting}");
+    assert!(
+        waiting.contains("from thread 16 on __syncthreads"),
+        "{waiting}"
+    );
+}
+
+#[test]
+fn a_barrier_that_one_warp_never_reaches_is_found() {
+    for schedule in Schedule::ALL {
+        let fault = run(schedule, |client, count, dim, input, output| unsafe {
+            wait_in_one_plane::launch_unchecked(client, count, dim, input, output);
+        });
+        assert!(matches!(fault, Err(Fault::Deadlock { .. })), "{fault:?}");
+    }
+}
+
+#[test]
+fn writes_beside_a_buffer_and_beside_shared_memory_are_found() {
+    let beside = |fault: Result<Vec<f32>, Fault>| match fault {
+        Err(Fault::OutOfBounds { memory, .. }) => memory,
+        other => panic!("{other:?}"),
+    };
+    let fault = run(
+        Schedule::FirstFirst,
+        |client, count, dim, input, output| unsafe {
+            shift::launch_unchecked(client, count, dim, input, output, 1);
+        },
+    );
+    assert_eq!(beside(fault), "buffer 1");
+    let fault = run(
+        Schedule::LastFirst,
+        |client, count, dim, input, output| unsafe {
+            shift_shared::launch_unchecked(client, count, dim, input, output);
+        },
+    );
+    assert_eq!(beside(fault), "shared memory");
+}
+
+#[test]
+fn a_machine_without_a_compiler_is_told_so() {
+    let targets = gpu::all().into_iter();
+    let mut a100 = targets.filter(|target| target.name == "sm_80-cpp");
+    let objects = Objects::with_compiler("no-such-compiler").expect("a folder can be made");
+    let device = Device::new(a100.next().expect("there is one"), Arc::new(objects));
+    let checked = check(&device, &execute::all()[0], &[Schedule::FirstFirst]);
+    assert!(!checked.expect("the oracle takes the problem")[0].passes());
+    let fault = device.take_fault();
+    assert!(matches!(fault, Some(Fault::NoCompiler { .. })), "{fault:?}");
+}
