@@ -180,38 +180,27 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         self.modifier
             .hide(scores, self.head, step, sizes.seq_kv - 1, blueprint);
         if token + comptime!(tile.block) > self.whole {
-            self.hide_unseen(scores, token, tile);
+            // How many tokens, from the lane's first on, a query sees: compared with constants.
+            let first = Vector::<u32, N>::new((token + lane_start(tile.spread)) as u32);
+            #[unroll]
+            for g in 0..comptime!(tile.groups) {
+                let seen = max(self.visible[g], first) - first;
+                #[unroll(tile.unroll)]
+                for t in 0..comptime!(tile.slots()) {
+                    let offset = Vector::<u32, N>::new(slot_offset(t, tile) as u32);
+                    let slot = t * comptime!(tile.groups) + g;
+                    scores[slot] = select_many(
+                        offset.greater_equal(&seen),
+                        Vector::new(f32::new(HIDDEN)),
+                        scores[slot],
+                    );
+                }
+            }
         }
     }
 
     /// How many steps there are, from the first, whose keys every query of the tile sees.
     pub fn whole_steps(&self, #[comptime] tile: RowTile) -> usize {
         self.whole / comptime!(tile.block)
-    }
-
-    /// Hides the keys of a step that a query does not see, in place.
-    pub fn hide_unseen(
-        &self,
-        scores: &mut Array<Vector<f32, N>>,
-        token: usize,
-        #[comptime] tile: RowTile,
-    ) {
-        let groups = comptime!(tile.groups);
-        // How many tokens, from the lane's first on, a query sees: compared with constants.
-        let first = Vector::<u32, N>::new((token + lane_start(tile.spread)) as u32);
-        #[unroll]
-        for g in 0..groups {
-            let seen = max(self.visible[g], first) - first;
-            #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.slots()) {
-                let offset = Vector::<u32, N>::new(slot_offset(t, tile) as u32);
-                let slot = t * groups + g;
-                scores[slot] = select_many(
-                    offset.greater_equal(&seen),
-                    Vector::new(f32::new(HIDDEN)),
-                    scores[slot],
-                );
-            }
-        }
     }
 }

@@ -13,4 +13,4 @@ pub(crate) use register::{
     load_rows, packed, store_rows,
 };
 pub use spread::Spread;
-pub(crate) use spread::{group_row, lane_start, slot_offset, slot_token};
+pub(crate) use spread::{group_offset, group_row, lane_start, slot_offset, slot_token};

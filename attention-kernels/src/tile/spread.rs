@@ -89,8 +89,19 @@ pub(crate) fn group_row(#[comptime] g: usize, #[comptime] tile: RowTile) -> usiz
     let lane = UNIT_POS_PLANE as usize;
     let per_plane = comptime!(16 * tile.groups / tile.spread.groups_per_tile());
     let first = PLANE_POS as usize * per_plane;
-    match comptime!(tile.spread) {
-        Spread::Quads => first + comptime!(16 * (g / 2) + 8 * (g % 2)) + lane / 4,
-        _ => first + comptime!(16 * g) + lane % 16,
-    }
+    let own = match comptime!(tile.spread) {
+        Spread::Quads => lane / 4,
+        _ => lane % 16,
+    };
+    first + own + group_offset(g, tile)
+}
+
+/// How far the row of this lane's group `g` lies behind that of its first.
+#[cube]
+pub(crate) fn group_offset(#[comptime] g: usize, #[comptime] tile: RowTile) -> usize {
+    let offset = comptime!(match tile.spread {
+        Spread::Quads => 16 * (g / 2) + 8 * (g % 2),
+        _ => 16 * g,
+    });
+    offset.runtime()
 }

@@ -219,6 +219,11 @@ pub(crate) fn matrix_backward_key<
                 blueprint.head_dim,
                 tile,
             );
+            // Before the next product, where nothing else comes first: operands that are loaded ahead of a
+            // branch fill the registers on its other side.
+            if comptime!(kind == Scores::Products) {
+                walk.hide(&mut weights, head, step, &sizes, blueprint);
+            }
             #[comptime]
             match &values {
                 ComptimeOption::Some(values) => {
@@ -245,7 +250,9 @@ pub(crate) fn matrix_backward_key<
                 }
             }
             walk.modify_with_slope(&mut weights, &mut slopes, head, token, &sizes, blueprint);
-            walk.hide(&mut weights, head, step, &sizes, blueprint);
+            if comptime!(kind != Scores::Products) {
+                walk.hide(&mut weights, head, step, &sizes, blueprint);
+            }
             #[unroll]
             for slot in 0..slots {
                 let shift = numbers.shift(slot);

@@ -154,6 +154,11 @@ pub(crate) fn matrix_backward_query<
             blueprint.head_dim,
             tile,
         );
+        // Before the next product, where nothing else comes first: operands that are loaded ahead of a branch
+        // fill the registers on its other side.
+        if comptime!(kind == Scores::Products) {
+            walk.hide(&mut scores, step, &sizes, blueprint);
+        }
         matrix_products::<E, N, R, C, WV>(
             &grads,
             &values,
@@ -171,7 +176,9 @@ pub(crate) fn matrix_backward_query<
             }
         }
         walk.modify_with_slope(&mut scores, &mut slopes, token, &sizes, blueprint);
-        walk.hide(&mut scores, step, &sizes, blueprint);
+        if comptime!(kind != Scores::Products) {
+            walk.hide(&mut scores, step, &sizes, blueprint);
+        }
         #[unroll]
         for g in 0..groups {
             let shift = exponent_shift(lse[g].extract(0usize), sizes.scale, kind);

@@ -2,7 +2,10 @@
 
 use cubecl::prelude::*;
 
-use super::soften::{Scores, Softmax, score_factor};
+use super::{
+    edge::hide_unseen,
+    soften::{Scores, Softmax, score_factor},
+};
 use crate::{
     block_map::BlockList,
     modification::{CapturedData, Code},
@@ -56,7 +59,8 @@ pub(crate) fn matrix_forward<
     let blueprint = comptime!(Blueprint { tile, ..blueprint });
     // Nothing but causality and the end of the keys hides a score.
     let split = comptime!(
-        kind == Scores::Products
+        std::env::var("MMA_NOSPLIT").is_err()
+            && kind == Scores::Products
             && blueprint.blocks.is_none()
             && !(blueprint.mask || code.masks() || code.reweighs())
     );
@@ -155,7 +159,7 @@ pub(crate) fn matrix_forward<
             if comptime!(!split) {
                 walk.hide(&mut scores, step, &sizes, blueprint);
             } else if comptime!(part == 1) {
-                walk.hide_unseen(&mut scores, token, tile);
+                hide_unseen::<N>(&mut scores, own.rows[0], token, &sizes, blueprint);
             }
             softmax.soften::<C>(&mut scores, &mut sums, layout);
             walk.reweigh(&mut scores, token, &sizes, blueprint);

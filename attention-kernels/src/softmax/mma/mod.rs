@@ -3,6 +3,7 @@
 
 mod backward_key;
 mod backward_query;
+mod edge;
 mod forward;
 mod launch;
 mod plan;

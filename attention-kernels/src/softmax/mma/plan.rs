@@ -52,6 +52,19 @@ impl Tiling {
             (_, Forward) => (1, 32, dim > 128),
             (_, Query | Key) => (1, 16, dim > 64),
         };
+        let name = match walk {
+            Forward => "MMA_F",
+            Query => "MMA_Q",
+            Key => "MMA_K",
+        };
+        if let Ok(x) = std::env::var(name) {
+            let v: Vec<usize> = x.split(',').map(|x| x.parse().unwrap()).collect();
+            return Self {
+                row_tiles: v[0],
+                block: v[1],
+                lent: v[2] > 0,
+            };
+        }
         Self {
             row_tiles,
             block,

@@ -23,27 +23,31 @@ pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
     let token_tiles = comptime!(tile.block / spread.tile_width());
     let mut sums = filled::<C>(0.0f32, comptime!(token_tiles * tiles * vectors), true);
     #[unroll]
-    for pair in 0..comptime!(steps.div_ceil(at_once)) {
-        let parts = comptime!(at_once.min(steps - pair * at_once));
+    for step in 0..steps {
+        if comptime!(spread != Spread::Quads && std::env::var("MMA_SYNC").is_ok()) {
+            sync_plane();
+        }
         let mut operands = Sequence::<Array<Vector<E, R>>>::new();
         #[unroll]
-        for part in 0..parts {
-            #[unroll]
-            for m in 0..tiles {
-                operands.push(rows.part(m, comptime!(pair * at_once + part)));
-            }
+        for m in 0..tiles {
+            operands.push(rows.part(m, step));
         }
         #[unroll]
-        for t in 0..token_tiles {
-            let loaded = tokens.along_dims::<R>(t, comptime!(pair * at_once));
+        for pair in 0..comptime!(token_tiles / at_once) {
+            let loaded = tokens.along_dims::<R>(comptime!(pair * at_once), step);
             #[unroll]
-            for part in 0..parts {
+            for part in 0..at_once {
                 let operand = part_of::<E, R>(&loaded, part, spread);
                 #[unroll]
                 for m in 0..tiles {
-                    let row = operands.index(comptime!(part * tiles + m));
-                    let target = comptime!(t * tiles + m);
-                    multiply_into::<E, R, C>(row, &operand, &mut sums, target, spread);
+                    let target = comptime!((pair * at_once + part) * tiles + m);
+                    multiply_into::<E, R, C>(
+                        operands.index(m),
+                        &operand,
+                        &mut sums,
+                        target,
+                        spread,
+                    );
                 }
             }
         }
@@ -67,6 +71,9 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
     let at_once = comptime!(operands_at_once(spread));
     #[unroll]
     for step in 0..comptime!(tile.block / DEPTH) {
+        if comptime!(spread != Spread::Quads && std::env::var("MMA_SYNC").is_ok()) {
+            sync_plane();
+        }
         let mut operands = Sequence::<Array<Vector<E, R>>>::new();
         #[unroll]
         for m in 0..row_tiles {

@@ -341,7 +341,7 @@ impl<E: Float, W: Size> Staged<E, W> {
     }
 
     /// The operand of the first product: the `tile`-th tokens, dimensions from `DEPTH * step` on.
-    /// With `Quads`, two operands: of this step and the next.
+    /// With `Quads`, two operands: of these tokens and the next.
     pub fn along_dims<R: Size>(
         &self,
         #[comptime] tile: usize,
@@ -352,14 +352,7 @@ impl<E: Float, W: Size> Staged<E, W> {
         let memory = self.tokens.as_ref().unwrap();
         let row = comptime!(tile * spread.tile_width() * stride + step * DEPTH);
         if comptime!(spread == Spread::Quads) {
-            let beyond = comptime!((step + 2) * DEPTH > padded(self.dim));
-            let lanes = if beyond {
-                // There is no next operand: its lanes point at this one's.
-                self.dims_row - UNIT_POS_PLANE as usize / 16 * 16
-            } else {
-                self.dims_row
-            };
-            load_matrices::<E, R>(memory, lanes + row, false)
+            load_matrices::<E, R>(memory, self.dims_row + row, false)
         } else {
             read_operand::<E, R>(memory, self.dims_row + row, spread)
         }
@@ -394,7 +387,7 @@ fn dims_row(#[comptime] dim: usize, #[comptime] tile: RowTile) -> usize {
     let lane = UNIT_POS_PLANE as usize;
     let stride = comptime!(padded(dim) + APART);
     if comptime!(tile.spread == Spread::Quads) {
-        lane % 8 * stride + 8 * (lane / 8)
+        (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8
     } else {
         lane % 16 * stride
     }
