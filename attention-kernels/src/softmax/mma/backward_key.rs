@@ -222,7 +222,7 @@ pub(crate) fn matrix_backward_key<
             // Before the next product, where nothing else comes first: operands that are loaded ahead of a
             // branch fill the registers on its other side.
             if comptime!(kind == Scores::Products) {
-                walk.hide(&mut weights, head, step, &sizes, blueprint);
+                walk.hide(&mut weights, head, step.clone(), &sizes, blueprint);
             }
             #[comptime]
             match &values {
