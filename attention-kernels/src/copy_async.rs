@@ -6,16 +6,17 @@
 
 use cubecl::prelude::*;
 
-/// Begins to copy `source[at]` to `destination[to]`: 4, 8 or 16 bytes. They lie there after
-/// [`copies_arrive`].
+/// Begins to copy `source[at + ahead]` to `destination[to]`: 4, 8 or 16 bytes. They lie there after
+/// [`copies_arrive`]. What is `ahead` becomes part of the instruction.
 #[cube]
 pub(crate) fn copy_async<E: CubePrimitive>(
     source: &[E],
     at: usize,
+    #[comptime] ahead: usize,
     destination: &mut [E],
     to: usize,
 ) {
-    begin::<E>(&source[at..at + 1], &mut destination[to..to + 1]);
+    begin::<E>(&source[at..at + 1], ahead, &mut destination[to..to + 1]);
 }
 
 /// Waits for the copies of this unit. Those of the others need the cube's barrier besides.
@@ -26,8 +27,8 @@ pub(crate) fn copies_arrive() {
 
 #[cfg(not(feature = "mma"))]
 #[cube]
-fn begin<E: CubePrimitive>(source: &[E], destination: &mut [E]) {
-    destination[0] = source[0];
+fn begin<E: CubePrimitive>(source: &[E], #[comptime] ahead: usize, destination: &mut [E]) {
+    destination[0] = source[ahead];
 }
 
 #[cfg(not(feature = "mma"))]
@@ -36,8 +37,10 @@ fn wait() {}
 
 #[cfg(feature = "mma")]
 #[cube]
-fn begin<E: CubePrimitive>(source: &[E], destination: &mut [E]) {
-    intrinsic!(|scope| { operation::begin(scope, source, destination, E::__expand_size(scope)) });
+fn begin<E: CubePrimitive>(source: &[E], #[comptime] ahead: usize, destination: &mut [E]) {
+    intrinsic!(|scope| {
+        operation::begin(scope, source, destination, E::__expand_size(scope), ahead)
+    });
 }
 
 #[cfg(feature = "mma")]
@@ -61,10 +64,15 @@ mod operation {
     };
     use cubecl_cpp::shared::{CppValue, OpToCPP};
     use cubecl_llvm::{LlvmTarget, shared::to_llvm::ToLLVMDialect, target::CtxTarget};
-    use pliron::{arg_err_noloc, r#type::TypeHandle};
+    use pliron::{
+        arg_err_noloc,
+        builtin::types::{IntegerType, Signedness},
+        r#type::TypeHandle,
+    };
     use pliron_llvm::{
+        attributes::GepNoWrapFlags,
         op_interfaces::CastOpInterface,
-        ops::{AddrSpaceCastOp, CallIntrinsicOp},
+        ops::{AddrSpaceCastOp, CallIntrinsicOp, GepIndex, GetElementPtrOp},
         types::{FuncType, PointerType, VoidType},
     };
 
@@ -78,6 +86,7 @@ mod operation {
         source: Value,
         destination: Value,
         bytes: IndexAttr,
+        ahead: IndexAttr,
     }
 
     #[op_interface_impl]
@@ -98,6 +107,7 @@ mod operation {
         source: &SliceExpand<E>,
         destination: &mut SliceExpand<E>,
         bytes: usize,
+        ahead: usize,
     ) {
         // SAFETY: the pointers are values of the expanded kernel; nothing is read here.
         let (source, destination) = unsafe {
@@ -111,6 +121,7 @@ mod operation {
             source,
             destination,
             bytes,
+            ahead,
         ));
     }
 
@@ -154,6 +165,20 @@ mod operation {
         cast.get_result(ctx)
     }
 
+    fn behind(
+        ctx: &mut Context,
+        rewriter: &mut DialectConversionRewriter,
+        pointer: Value,
+        bytes: usize,
+    ) -> Value {
+        let byte = IntegerType::get(ctx, 8, Signedness::Signless).into();
+        let index = vec![GepIndex::Constant(bytes as u32)];
+        let flags = GepNoWrapFlags::INBOUNDS | GepNoWrapFlags::NUW;
+        let moved = GetElementPtrOp::new_with_no_wrap_flags(ctx, pointer, index, byte, flags);
+        rewriter.insert_op(ctx, &moved);
+        moved.get_result(ctx)
+    }
+
     #[op_interface_impl]
     impl ToLLVMDialect for CopyAsyncOp {
         fn rewrite(
@@ -166,6 +191,7 @@ mod operation {
             let destination = in_space(ctx, rewriter, self.destination(ctx), SHARED);
             let source = in_space(ctx, rewriter, self.source(ctx), GLOBAL);
             let bytes = self.bytes(ctx).0;
+            let source = behind(ctx, rewriter, source, self.ahead(ctx).0 * bytes);
             // Those of 16 bytes pass the first cache by.
             let cache = if bytes == 16 { "cg" } else { "ca" };
             let name = format!("llvm.nvvm.cp.async.{cache}.shared.global.{bytes}");
@@ -195,7 +221,8 @@ mod operation {
         fn to_cpp(&self, ctx: &Context) -> String {
             let source = self.source(ctx).name(ctx);
             let destination = self.destination(ctx).name(ctx);
-            format!("*{destination} = *{source};")
+            let ahead = self.ahead(ctx).0;
+            format!("*{destination} = {source}[{ahead}];")
         }
     }
 

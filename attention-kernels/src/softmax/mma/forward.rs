@@ -59,8 +59,7 @@ pub(crate) fn matrix_forward<
     let blueprint = comptime!(Blueprint { tile, ..blueprint });
     // Nothing but causality and the end of the keys hides a score.
     let split = comptime!(
-        std::env::var("MMA_NOSPLIT").is_err()
-            && kind == Scores::Products
+        kind == Scores::Products
             && blueprint.blocks.is_none()
             && !(blueprint.mask || code.masks() || code.reweighs())
     );

@@ -38,11 +38,11 @@ struct Tiling {
 
 impl Tiling {
     /// What lanes hold of rows, tokens and sums fits their 255 registers: by the compile matrix.
-    fn new(spread: Spread, walk: MatrixWalk, dim: usize, crowded: bool) -> Self {
+    fn new(spread: Spread, walk: MatrixWalk, dim: usize, crowded: bool, mapped: bool) -> Self {
         use MatrixWalk::{Forward, Key, Query};
         let (row_tiles, block, lent) = match (spread, walk) {
             (Spread::Quads, Forward) if dim <= 64 && crowded => (2, 64, false),
-            (Spread::Quads, Forward) if dim <= 128 && crowded => (2, 64, true),
+            (Spread::Quads, Forward) if dim <= 128 && dim > 64 && !mapped => (1, 96, false),
             (Spread::Quads, Forward) if dim <= 128 => (1, 64, false),
             (Spread::Quads, Forward) => (1, 32, true),
             (Spread::Quads, Query) if dim <= 64 && crowded => (2, 16, false),
@@ -93,7 +93,7 @@ pub(crate) fn matrix_plan(
     let multiprocessors = hardware.num_streaming_multiprocessors.unwrap_or(0) as usize;
     let crowded = !mapped && cubes >= multiprocessors;
     let dim = head_dim.max(value_dim);
-    let tiling = Tiling::new(spread, walk, dim, crowded);
+    let tiling = Tiling::new(spread, walk, dim, crowded, mapped);
     let tile = RowTile {
         groups: tiling.row_tiles * spread.groups_per_tile(),
         tokens: tiling.block,

@@ -24,9 +24,7 @@ pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
     let mut sums = filled::<C>(0.0f32, comptime!(token_tiles * tiles * vectors), true);
     #[unroll]
     for step in 0..steps {
-        if comptime!(spread != Spread::Quads && std::env::var("MMA_SYNC").is_ok()) {
-            sync_plane();
-        }
+        keep_order(spread);
         let mut operands = Sequence::<Array<Vector<E, R>>>::new();
         #[unroll]
         for m in 0..tiles {
@@ -71,9 +69,7 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
     let at_once = comptime!(operands_at_once(spread));
     #[unroll]
     for step in 0..comptime!(tile.block / DEPTH) {
-        if comptime!(spread != Spread::Quads && std::env::var("MMA_SYNC").is_ok()) {
-            sync_plane();
-        }
+        keep_order(spread);
         let mut operands = Sequence::<Array<Vector<E, R>>>::new();
         #[unroll]
         for m in 0..row_tiles {
@@ -101,6 +97,15 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
                 multiply_into::<E, R, C>(operands.index(m), &ones, sums, target, spread);
             }
         }
+    }
+}
+
+/// LLVM's scheduler for RDNA loads the operands of a whole product ahead, more than registers hold: it
+/// does not move them over this, for which the plane does nothing.
+#[cube]
+fn keep_order(#[comptime] spread: Spread) {
+    if comptime!(spread != Spread::Quads) {
+        sync_plane();
     }
 }
 

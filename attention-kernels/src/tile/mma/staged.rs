@@ -219,8 +219,9 @@ impl<E: Float, W: Size> Staged<E, W> {
                     let row = min(at, limit);
                     #[unroll]
                     for part in 0..parts {
-                        let from = row + part * across * stream.dim_stride;
-                        self.begin(source, from, place, comptime!(turn * parts + part));
+                        let ahead = comptime!(part * across);
+                        let turn = comptime!(turn * parts + part);
+                        self.begin(source, row, ahead, stream.dim_stride, place, turn);
                     }
                     at += step;
                 }
@@ -231,24 +232,28 @@ impl<E: Float, W: Size> Staged<E, W> {
                 for turn in 0..comptime!(moves.turns()) {
                     let (row, column) = self.chunk(turn);
                     let row = stream.origin + min(token + row, stream.last) * stream.token_stride;
-                    self.begin(source, row + column * stream.dim_stride, place, turn);
+                    let from = row + column * stream.dim_stride;
+                    self.begin(source, from, 0usize, stream.dim_stride, place, turn);
                 }
             }
         }
     }
 
-    /// Begins to load the chunk of a turn.
+    /// Begins to load the chunk of a turn, which lies `ahead` of what begins at `from`. Where copies move
+    /// it, chunks are neighbours.
     fn begin(
         &mut self,
         source: &[Vector<E, W>],
         from: usize,
+        #[comptime] ahead: usize,
+        dim_stride: usize,
         place: usize,
         #[comptime] turn: usize,
     ) {
         let width = W::value();
         let stride = comptime!((padded(self.dim) + APART) / width);
         if comptime!(self.arrival == Arrival::Stored) {
-            self.fetched[turn] = source[from];
+            self.fetched[turn] = source[from + ahead * dim_stride];
         } else {
             let (row, column) = self.chunk(turn);
             let to = row * stride + column;
@@ -259,7 +264,7 @@ impl<E: Float, W: Size> Staged<E, W> {
             };
             let tokens = self.tokens.as_mut().unwrap();
             let tokens = tokens.as_vectorized_mut().with_vector_size_mut::<W>();
-            copy_async::<Vector<E, W>>(source, from, tokens, to);
+            copy_async::<Vector<E, W>>(source, from, ahead, tokens, to);
         }
     }
 
