@@ -37,13 +37,15 @@ struct Tiling {
 }
 
 impl Tiling {
-    /// What lanes hold of rows, tokens and sums fits their 255 registers: by the compile matrix.
+    /// What lanes hold of rows, tokens and sums fits their 255 registers, and a step is as long as that
+    /// allows, for what it costs beside its products: by the compile matrix. The blocks of a map are
+    /// multiples of 64.
     fn new(spread: Spread, walk: MatrixWalk, dim: usize, crowded: bool, mapped: bool) -> Self {
         use MatrixWalk::{Forward, Key, Query};
         let (row_tiles, block, lent) = match (spread, walk) {
             (Spread::Quads, Forward) if dim <= 64 && crowded => (2, 64, false),
-            (Spread::Quads, Forward) if dim <= 128 && dim > 64 && !mapped => (1, 96, false),
-            (Spread::Quads, Forward) if dim <= 128 => (1, 64, false),
+            (Spread::Quads, Forward) if dim <= 64 || (dim <= 128 && mapped) => (1, 64, false),
+            (Spread::Quads, Forward) if dim <= 128 => (1, 96, false),
             (Spread::Quads, Forward) => (1, 32, true),
             (Spread::Quads, Query) if dim <= 64 && crowded => (2, 16, false),
             (Spread::Quads, Query | Key) if dim <= 128 => (1, 32, false),
@@ -52,19 +54,6 @@ impl Tiling {
             (_, Forward) => (1, 32, dim > 128),
             (_, Query | Key) => (1, 16, dim > 64),
         };
-        let name = match walk {
-            Forward => "MMA_F",
-            Query => "MMA_Q",
-            Key => "MMA_K",
-        };
-        if let Ok(x) = std::env::var(name) {
-            let v: Vec<usize> = x.split(',').map(|x| x.parse().unwrap()).collect();
-            return Self {
-                row_tiles: v[0],
-                block: v[1],
-                lent: v[2] > 0,
-            };
-        }
         Self {
             row_tiles,
             block,
