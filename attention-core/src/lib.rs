@@ -9,6 +9,7 @@ mod error;
 mod maps;
 pub mod oracle;
 mod problem;
+pub mod roofline;
 mod spec;
 
 pub use cost::{Cost, backward_cost, forward_cost};

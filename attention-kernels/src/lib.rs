@@ -17,6 +17,7 @@ pub mod block_map;
 pub mod catalog;
 pub mod device;
 pub mod modification;
+pub mod rates;
 pub mod softmax;
 pub mod variants;
 

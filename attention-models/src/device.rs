@@ -166,6 +166,17 @@ impl DeviceKind {
             .map(|client| attention_kernels::device::facts(&client))
     }
 
+    /// The driver with its version, of a device that is reached through one.
+    pub fn driver(self) -> Option<String> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cube")]
+            _ => cube::open(self).ok()?.driver,
+            #[cfg(not(feature = "cube"))]
+            _ => None,
+        }
+    }
+
     /// Whether the device is a driver that computes on the processor.
     pub fn is_software(self) -> bool {
         match self {

@@ -8,7 +8,7 @@ use attention_kernels::{
     catalog::{self, Entry, Sizes},
     device::{elem_type, offers},
     modification::Modification,
-    softmax::{self, BackwardInputs, Inputs, Wanted, maps},
+    softmax::{self, BackwardInputs, Engine, Inputs, Wanted, maps},
 };
 use cubecl::{
     client::Client,
@@ -145,6 +145,7 @@ impl Case {
             integers: flat(integers, word),
             tables: flat(tables, float),
             block_map: None,
+            engine: Engine::Auto,
         };
         if matches!(self.launch, Launch::Mapped) {
             inputs.block_map = Some(self.map(client, &inputs)?);

@@ -40,6 +40,14 @@ fn in_window([_, _, i, j]: [usize; 4]) -> bool {
     j + 70 >= i && j <= i + 10
 }
 
+fn first_keys(device: &Device) -> MaskMod {
+    variants::padding(integers(&[700], device))
+}
+
+fn in_first_keys([_, _, _, j]: [usize; 4]) -> bool {
+    j < 700
+}
+
 fn padding(device: &Device) -> MaskMod {
     variants::padding(integers(&[300, 70], device))
 }
@@ -84,6 +92,14 @@ fn a_map_gives_what_its_mask_gives_forward_and_backward() {
             BlockShape::new(150, 150),
             window,
             in_window,
+        ),
+        mapped(
+            "few queries, keys in parts",
+            [1, 1, 1, 9, 900, 32, 32],
+            AttentionSpec::default(),
+            BlockShape::new(9, 900).with_blocks(64, 128),
+            first_keys,
+            in_first_keys,
         ),
         mapped(
             "no key for some queries",

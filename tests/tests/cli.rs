@@ -8,7 +8,6 @@ use std::{
 
 use image::{Rgb, RgbImage};
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::support::golden;
@@ -33,7 +32,7 @@ pub fn program() -> PathBuf {
 }
 
 /// Runs the program, through the software Vulkan where one is set up.
-fn attention(arguments: &[&str]) -> Output {
+pub fn attention(arguments: &[&str]) -> Output {
     let mut command = match std::env::var_os("ATTENTION_RUNNER") {
         Some(runner) => {
             let mut command = Command::new(runner);
@@ -48,15 +47,15 @@ fn attention(arguments: &[&str]) -> Output {
         .expect("the program starts")
 }
 
-fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn path(path: &Path) -> &str {
+pub fn path(path: &Path) -> &str {
     path.to_str().expect("test folders have plain names")
 }
 
@@ -181,43 +180,6 @@ fn overwrite_last_value(file: &mut [u8], tensor: &str, value: f64) {
     assert_eq!(data.dtype(), Dtype::F64);
     let end = data.data().as_ptr_range().end as usize - file.as_ptr() as usize;
     file[end - 8..end].copy_from_slice(&value.to_le_bytes());
-}
-
-#[test]
-fn bench_measures_the_shapes_that_the_filter_names() {
-    let folder = tempdir().expect("a scratch folder");
-    let json = folder.path().join("bench.json");
-    let output = attention(&[
-        "bench",
-        "--device",
-        "cpu",
-        "--quick",
-        "--filter",
-        "N256 f32 causal forward+",
-        "--json",
-        path(&json),
-    ]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let text = fs::read(&json).expect("the file was written");
-    let report: Value = serde_json::from_slice(&text).expect("it is JSON");
-    let shapes = report["shapes"].as_array().expect("a list");
-    assert_eq!(shapes.len(), 1);
-    let (shape, ours) = (&shapes[0], shapes[0]["ours_seconds"].as_f64());
-    assert_eq!(
-        (&shape["seq"], &shape["causal"]),
-        (&256.into(), &true.into())
-    );
-    assert!(ours.expect("a number") > 0.0);
-    // On the CPU Burn's own attention is flex's, and cubek's kernel does not run.
-    assert_eq!(shape["burn_seconds"], shape["flex_seconds"]);
-    assert!(shape["cubek_unit_seconds"].is_null());
-}
-
-#[test]
-fn bench_refuses_a_filter_that_leaves_no_shape() {
-    let output = attention(&["bench", "--device", "cpu", "--filter", "N257"]);
-    assert!(!output.status.success());
-    assert!(stderr(&output).contains("`N257`"), "{}", stderr(&output));
 }
 
 #[test]

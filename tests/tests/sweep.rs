@@ -160,7 +160,12 @@ fn rows_without_keys() -> Vec<Case> {
         [1, 2, 2, 75, 29, 32, 32],
     );
     let causal = Case::of(&before.with_spec(causal()));
-    vec![masked, all, causal]
+    let mut parts = case(
+        "everything masked, keys in parts",
+        [1, 1, 1, 2, 777, 32, 32],
+    );
+    parts.inputs.mask = Some(Mask4::new([1, 1, 1, 777], vec![true; 777]));
+    vec![masked, all, causal, parts]
 }
 
 /// Scores in the hundreds, positive and negative, where all but one weight vanish.

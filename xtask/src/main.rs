@@ -1,5 +1,6 @@
 //! `cargo xtask`: what a newcomer and the CI run around the build.
 
+mod bench;
 mod build;
 mod cache;
 mod demo;
@@ -8,7 +9,9 @@ mod matrix;
 mod models;
 mod package;
 mod process;
+mod roofline;
 mod setup;
+mod startup;
 mod test;
 
 use std::process::ExitCode;
@@ -17,7 +20,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Set-up, demo, tests and models")]
+#[command(
+    name = "cargo xtask",
+    about = "Set-up, demo, tests, measurements and models"
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -43,6 +49,12 @@ enum Task {
     Lint,
     /// Lower every kernel for every GPU and compile it by the vendors' compilers, without a GPU
     Matrix(matrix::Matrix),
+    /// Measure attention beside its peers: Burn's own, torch's, onnxruntime's
+    Bench(bench::Bench),
+    /// Predict the time of attention on GPUs that are not at hand
+    Roofline(roofline::Roofline),
+    /// Measure how long a process waits for each kernel to be compiled
+    Startup(startup::Startup),
     /// List or fetch pretrained models
     #[command(subcommand)]
     Models(models::Models),
@@ -66,6 +78,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { args } => test::run(&args),
         Task::Lint => lint::run(),
         Task::Matrix(matrix) => matrix.run(),
+        Task::Bench(bench) => bench.run(),
+        Task::Roofline(roofline) => roofline.run(),
+        Task::Startup(startup) => startup.run(),
         Task::Models(command) => command.run(),
     }
 }

@@ -155,8 +155,7 @@ pub(crate) fn check_flat(
 
 /// Cubes for tiles over the `rows` rows of each head: one head per y, one batch element per z.
 pub(crate) fn cubes(plan: &Plan, batch: usize, heads: usize, rows: usize) -> CubeCount {
-    let tiles = rows.div_ceil(plan.rows_per_cube());
-    CubeCount::new_3d(tiles as u32, heads as u32, batch as u32)
+    CubeCount::new_3d(plan.cubes(rows, 1) as u32, heads as u32, batch as u32)
 }
 
 /// At least `count` cubes, within the 65535 per axis that every device has.

@@ -8,6 +8,7 @@ use super::{
     query_walk::QueryWalk,
     rows::{OwnedRows, key_head, own_rows, remaining, tile_count, tile_index, value_head},
     score::{HIDDEN, weight},
+    split::{KeyPart, KeySplit},
 };
 use crate::{
     block_map::BlockList,
@@ -15,10 +16,12 @@ use crate::{
     tile::{Stream, accumulate, block_products, filled, packed, store_rows},
 };
 
-/// Online softmax over key blocks (<https://arxiv.org/abs/1805.02867>).
+/// Online softmax over key blocks (<https://arxiv.org/abs/1805.02867>): of all keys, or of the parts
+/// that [`attention_combine`](super::combine) puts together.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_forward<
     E: Float,
+    F: Float,
     M: Numeric,
     N: Size,
     W: Size,
@@ -32,7 +35,8 @@ pub(crate) fn attention_forward<
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<E>>,
     blocks: ComptimeOption<BlockList>,
-    out: &mut [Vector<E, WV>],
+    split: ComptimeOption<KeySplit>,
+    out: &mut [Vector<F, WV>],
     lse: &mut [f32],
     query_layout: Layout,
     key_layout: Layout,
@@ -42,12 +46,14 @@ pub(crate) fn attention_forward<
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[define(E)] _dtype: ElemType,
+    #[define(F)] _out_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let query_layout = packed(&query_layout, blueprint.packed);
     let key_layout = packed(&key_layout, blueprint.packed);
     let value_layout = packed(&value_layout, blueprint.packed);
-    let tile = tile_index(blueprint);
+    let part = KeyPart::new(&split, tile_index(blueprint), &sizes);
+    let tile = part.tile;
     if tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
         let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
@@ -82,7 +88,7 @@ pub(crate) fn attention_forward<
         let mut decay = filled::<N>(0.0f32, groups, true);
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
-        let steps = walk.steps(&blocks, blueprint);
+        let steps = walk.steps_between(&blocks, part.start, part.end, blueprint);
         for index in 0..steps.count {
             let step = steps.at(index);
             let token = step.token;
@@ -114,7 +120,10 @@ pub(crate) fn attention_forward<
             );
         }
 
-        finish::<E, N, RV, WV>(sums, highest, total, &own, out, lse, &sizes, blueprint);
+        let first = part.first_row + (own.batch * sizes.heads + own.head) * sizes.seq_q;
+        finish::<F, N, RV, WV>(
+            sums, highest, total, &own, out, lse, first, &sizes, blueprint,
+        );
     }
 }
 
@@ -158,13 +167,14 @@ fn soften<N: Size>(
 
 /// Divides by the sum and writes output and log-sum-exp of the rows that exist.
 #[cube]
-fn finish<E: Float, N: Size, RV: Size, WV: Size>(
+fn finish<F: Float, N: Size, RV: Size, WV: Size>(
     sums: Array<Vector<f32, RV>>,
     highest: Array<Vector<f32, N>>,
     total: Array<Vector<f32, N>>,
     own: &OwnedRows,
-    out: &mut [Vector<E, WV>],
+    out: &mut [Vector<F, WV>],
     lse: &mut [f32],
+    first: usize,
     sizes: &Sizes,
     #[comptime] blueprint: Blueprint,
 ) {
@@ -172,7 +182,6 @@ fn finish<E: Float, N: Size, RV: Size, WV: Size>(
     let tile = comptime!(blueprint.tile);
     let groups = comptime!(tile.groups);
     let mut factors = Array::<Vector<f32, N>>::new(groups);
-    let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
     #[unroll]
     for g in 0..groups {
         let empty = total[g].equal(&Vector::new(0.0f32));
@@ -188,7 +197,7 @@ fn finish<E: Float, N: Size, RV: Size, WV: Size>(
             }
         }
     }
-    store_rows::<E, N, RV, WV>(
+    store_rows::<F, N, RV, WV>(
         &sums,
         &factors,
         out,

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     block_map::{BlockList, Step, Steps},
     modification::{CapturedData, Code},
-    tile::{Spread, lane_start, slot_offset},
+    tile::{Spread, slot_offset, slots_start},
 };
 
 /// What one unit knows of the score matrix while its keys walk over the queries.
@@ -172,11 +172,11 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
             && self.end <= visible_keys(token, sizes, blueprint.causal);
         if !whole {
             // Which tokens, from the lane's first on, see a key: compared with constants.
-            let first = token + lane_start(tile.spread);
+            let first = token + slots_start(tile);
             let end = Vector::<u32, N>::new((max(sizes.seq_q, first) - first) as u32);
             let first = Vector::<u32, N>::new(first as u32);
-            // Where lanes share rows, a query that does not exist weighs nothing: its numbers say so.
-            let ends = comptime!(tile.spread == Spread::Lane);
+            // To matrix instructions a query that does not exist weighs nothing: its numbers say so.
+            let ends = comptime!(matches!(tile.spread, Spread::Lane | Spread::Runs { .. }));
             #[unroll]
             for g in 0..groups {
                 let start = max(self.from[g], first) - first;

@@ -1,14 +1,18 @@
 //! The forward call: check, plan, launch.
 
 use attention_core::{AttentionError, AttentionProblem, AttentionSpec};
-use cubecl::{client::Client, prelude::*, server::Handle};
+use cubecl::{client::Client, prelude::*};
 
 use super::{
-    bind::{self, Widths, bind, cubes, layout, table},
+    bind::{self, F32, bind, layout, table},
+    cmma,
+    combine::attention_combine,
+    engine::Chosen,
     forward::attention_forward,
     mma,
-    plan::{Plan, Walk},
+    plan::Plan,
     setup::Setup,
+    split::{KeySplitLaunch, Parts},
     tensors::{Inputs, Output},
 };
 
@@ -17,38 +21,80 @@ use super::{
 /// # Errors
 ///
 /// Shapes that do not fit each other, element types that differ or that the device does not have,
-/// and options outside their domain are refused before anything is launched.
+/// options outside their domain and an engine that the device does not have are refused before anything
+/// is launched.
 pub fn forward(
     client: &Client,
     inputs: &Inputs,
     spec: &AttentionSpec,
 ) -> Result<Output, AttentionError> {
     let setup = Setup::new(client, inputs, spec)?;
+    let chosen = setup.choose(mma::MatrixWalk::Forward)?;
     let problem = setup.problem;
     let rows = problem.batch * problem.heads * problem.seq_q;
     let out = bind::empty(client, rows * problem.value_dim, inputs.query.elem);
-    let lse = bind::empty(client, rows, bind::F32);
+    let lse = bind::empty(client, rows, F32);
+    let output = Output { out, lse };
     if rows > 0 {
-        let matrix = setup.matrix_plan(mma::MatrixWalk::Forward);
-        let plan = matrix.unwrap_or_else(|| setup.plan(Walk::Forward));
-        let widths = setup.widths(&plan, inputs, &[]);
-        let launch = if matrix.is_some() {
-            mma::launch_forward
-        } else {
-            launch_forward
-        };
-        launch(&setup, inputs, &plan, widths, &out, &lse);
+        let launch = |chosen: &Chosen| launch_chosen(&setup, inputs, &output, chosen);
+        setup.launch_walk(mma::MatrixWalk::Forward, inputs, &chosen, &launch);
     }
-    Ok(Output { out, lse })
+    Ok(output)
 }
 
+fn launch_chosen(setup: &Setup, inputs: &Inputs, output: &Output, chosen: &Chosen) {
+    let (out, lse) = (&output.out, &output.lse);
+    match chosen {
+        Chosen::Register(plan) => launch_register(setup, inputs, plan, output),
+        Chosen::Fragments(plan) => cmma::launch_forward(setup, inputs, plan, out, lse),
+        Chosen::Matrix(plan) => {
+            let widths = setup.widths(plan, inputs, &[]);
+            mma::launch_forward(setup, inputs, plan, widths, out, lse);
+        }
+    }
+}
+
+/// One walk over all keys, or walks over parts of them and their combination, whichever keeps the
+/// device busy.
+fn launch_register(setup: &Setup, inputs: &Inputs, plan: &Plan, output: &Output) {
+    let Some(parts) = setup.parts(plan, inputs) else {
+        return launch_forward(setup, inputs, plan, output, None);
+    };
+    let [rows, dim] = setup.output_rows();
+    let found = Output {
+        out: bind::empty(setup.client, parts.count * rows * dim, F32),
+        lse: bind::empty(setup.client, parts.count * rows, F32),
+    };
+    launch_forward(setup, inputs, plan, &found, Some(parts));
+    // SAFETY: every unit's element is compared with the output's length.
+    unsafe {
+        attention_combine::launch_unchecked(
+            setup.client,
+            bind::spread((rows * dim).div_ceil(plan.units as usize)),
+            CubeDim::new_1d(plan.units),
+            setup.address,
+            1,
+            BufferArg::from_raw_parts(found.out, parts.count * rows * dim),
+            BufferArg::from_raw_parts(found.lse, parts.count * rows),
+            BufferArg::from_raw_parts(output.out.clone(), rows * dim),
+            BufferArg::from_raw_parts(output.lse.clone(), rows),
+            parts.count,
+            rows,
+            dim,
+            f32::NEG_INFINITY,
+            plan.exponential,
+            inputs.query.elem,
+        );
+    }
+}
+
+/// With `parts`, their results one after the other, in f32.
 fn launch_forward(
     setup: &Setup,
     inputs: &Inputs,
     plan: &Plan,
-    widths: Widths,
-    out: &Handle,
-    lse: &Handle,
+    output: &Output,
+    parts: Option<Parts>,
 ) {
     let AttentionProblem {
         batch,
@@ -57,14 +103,17 @@ fn launch_forward(
         value_dim,
         ..
     } = setup.problem;
+    let widths = setup.widths(plan, inputs, &[]);
+    let count = parts.map_or(1, |parts| parts.count);
+    let split = parts.map(|parts| KeySplitLaunch::new(parts.count, parts.tokens));
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
-    let rows = batch * heads * seq_q;
+    let rows = count * batch * heads * seq_q;
     // SAFETY: every lane's row and token is clamped to the problem's sizes, which the shapes of
     // the bound tensors have been checked against.
     unsafe {
         attention_forward::launch_unchecked(
             setup.client,
-            cubes(plan, batch, heads, seq_q),
+            CubeCount::new_3d(plan.cubes(seq_q, count) as u32, heads as u32, batch as u32),
             CubeDim::new_1d(plan.units),
             setup.address,
             plan.lanes,
@@ -78,8 +127,9 @@ fn launch_forward(
             table(inputs.mask.as_ref()),
             table(inputs.bias.as_ref()),
             setup.block_list(inputs, 2),
-            BufferArg::from_raw_parts(out.clone(), rows * value_dim / widths.value),
-            BufferArg::from_raw_parts(lse.clone(), rows),
+            split.into(),
+            BufferArg::from_raw_parts(output.out.clone(), rows * value_dim / widths.value),
+            BufferArg::from_raw_parts(output.lse.clone(), rows),
             layout(&inputs.query, widths.head),
             layout(&inputs.key, widths.head),
             layout(&inputs.value, widths.value),
@@ -88,6 +138,11 @@ fn launch_forward(
             inputs.modification.code.clone(),
             setup.blueprint(plan, inputs, &[], 2),
             inputs.query.elem,
+            if parts.is_some() {
+                F32
+            } else {
+                inputs.query.elem
+            },
             setup.mask_elem(inputs),
         );
     }

@@ -4,19 +4,20 @@ use attention_core::{AttentionError, AttentionProblem, AttentionSpec};
 use cubecl::{client::Client, prelude::*, server::Handle};
 
 use super::{
-    args::{BiasGradientLaunch, Blueprint, KeyGradients},
-    backward_bias::{attention_backward_bias, attention_sum_slots},
+    args::KeyGradients,
     backward_key::attention_backward_key,
     backward_query::attention_backward_query,
     bind::{self, bind, cubes, layout, table},
+    cmma,
     delta::{STATS, attention_delta},
+    engine::Chosen,
+    launch_bias::launch_bias,
     launch_tables::launch_tables,
     mma::{self, MatrixWalk},
     plan::{Plan, Walk},
     setup::Setup,
     tensors::{BackwardInputs, Gradients, Wanted},
 };
-use crate::TensorRef;
 
 /// Computes the gradients of [`forward`](super::forward): those of query, key and value, and what else is
 /// `wanted`.
@@ -32,6 +33,8 @@ pub fn backward(
 ) -> Result<Gradients, AttentionError> {
     let setup = Setup::new(client, &inputs.forward, spec)?;
     setup.check_saved(inputs)?;
+    let query_walk = setup.choose(MatrixWalk::Query)?;
+    let key_walk = setup.choose(MatrixWalk::Key)?;
     let problem = setup.problem;
     let elem = inputs.forward.query.elem;
     let rows = problem.batch * problem.heads * problem.seq_q;
@@ -46,14 +49,16 @@ pub fn backward(
     };
     let stats = bind::empty(client, rows * STATS, bind::F32);
     if rows > 0 {
-        launch_delta(&setup, inputs, &stats);
-        match setup.matrix_plan(MatrixWalk::Query) {
-            Some(plan) => mma::launch_query(&setup, inputs, &plan, &stats, &gradients.query),
-            None => launch_query(&setup, inputs, &stats, &gradients.query),
-        }
+        let launch = |chosen: &Chosen| {
+            // The walk corrects these numbers, so that each walk needs them anew.
+            launch_delta(&setup, inputs, &stats);
+            launch_query_walk(&setup, inputs, chosen, &stats, &gradients.query);
+        };
+        setup.launch_walk(MatrixWalk::Query, &inputs.forward, &query_walk, &launch);
     }
     if keys > 0 {
-        launch_keys(&setup, inputs, &stats, &gradients);
+        let launch = |chosen: &Chosen| launch_keys(&setup, inputs, chosen, &stats, &gradients);
+        setup.launch_walk(MatrixWalk::Key, &inputs.forward, &key_walk, &launch);
     }
     let bias = match (&inputs.forward.bias, wanted.bias) {
         (Some(bias), true) => Some(launch_bias(&setup, inputs, bias, &stats)),
@@ -96,7 +101,27 @@ fn launch_delta(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) {
     }
 }
 
-fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &Handle) {
+fn launch_query_walk(
+    setup: &Setup,
+    inputs: &BackwardInputs,
+    chosen: &Chosen,
+    stats: &Handle,
+    grad: &Handle,
+) {
+    match chosen {
+        Chosen::Register(plan) => launch_query(setup, inputs, plan, stats, grad),
+        Chosen::Fragments(plan) => cmma::launch_query(setup, inputs, plan, stats, grad),
+        Chosen::Matrix(plan) => mma::launch_query(setup, inputs, plan, stats, grad),
+    }
+}
+
+fn launch_query(
+    setup: &Setup,
+    inputs: &BackwardInputs,
+    plan: &Plan,
+    stats: &Handle,
+    grad: &Handle,
+) {
     let AttentionProblem {
         batch,
         heads,
@@ -105,15 +130,14 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
         ..
     } = setup.problem;
     let forward = &inputs.forward;
-    let plan = setup.plan(Walk::Backward);
-    let widths = setup.widths(&plan, forward, &[&inputs.grad_out]);
+    let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [key, value] = setup.readable([&forward.key, &forward.value], &forward.query);
     let rows = batch * heads * seq_q;
     // SAFETY: as in `launch_forward`.
     unsafe {
         attention_backward_query::launch_unchecked(
             setup.client,
-            cubes(&plan, batch, heads, seq_q),
+            cubes(plan, batch, heads, seq_q),
             CubeDim::new_1d(plan.units),
             setup.address,
             plan.lanes,
@@ -134,7 +158,7 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
             setup.sizes(),
             bind::captured(forward),
             forward.modification.code.clone(),
-            setup.blueprint(&plan, forward, &[&inputs.grad_out], 2),
+            setup.blueprint(plan, forward, &[&inputs.grad_out], 2),
             forward.query.elem,
             setup.mask_elem(forward),
         );
@@ -146,35 +170,37 @@ fn launch_query(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, grad: &H
 const DIMS_OF_BOTH: usize = 128;
 
 /// One walk where a core or the lanes of a row hold both gradients, two where their registers do not.
-fn launch_keys(setup: &Setup, inputs: &BackwardInputs, stats: &Handle, gradients: &Gradients) {
-    let matrix = setup.matrix_plan(MatrixWalk::Key);
-    let launch = if matrix.is_some() {
-        mma::launch_key_walk
-    } else {
-        launch_key_walk
+fn launch_keys(
+    setup: &Setup,
+    inputs: &BackwardInputs,
+    chosen: &Chosen,
+    stats: &Handle,
+    gradients: &Gradients,
+) {
+    let problem = &setup.problem;
+    let holds_both = match chosen {
+        Chosen::Register(plan) => plan.tile_per_unit,
+        Chosen::Fragments(plan) => plan.holds_both(problem),
+        Chosen::Matrix(_) => problem.head_dim + problem.value_dim <= DIMS_OF_BOTH,
     };
-    let plan = matrix.unwrap_or_else(|| setup.plan(Walk::Backward));
-    let dims = setup.problem.head_dim + setup.problem.value_dim;
-    let holds_both = plan.tile_per_unit || (matrix.is_some() && dims <= DIMS_OF_BOTH);
-    let walks: &[KeyGradients] = if holds_both {
-        &[KeyGradients {
-            key: true,
-            value: true,
-        }]
+    let one = |key, value| KeyGradients { key, value };
+    let walks = if holds_both {
+        vec![one(true, true)]
     } else {
-        &[
-            KeyGradients {
-                key: true,
-                value: false,
-            },
-            KeyGradients {
-                key: false,
-                value: true,
-            },
-        ]
+        vec![one(true, false), one(false, true)]
     };
-    for &wanted in walks {
-        launch(setup, inputs, &plan, wanted, stats, gradients);
+    for wanted in walks {
+        match chosen {
+            Chosen::Register(plan) => {
+                launch_key_walk(setup, inputs, plan, wanted, stats, gradients);
+            }
+            Chosen::Fragments(plan) => {
+                cmma::launch_key_walk(setup, inputs, plan, wanted, stats, gradients);
+            }
+            Chosen::Matrix(plan) => {
+                mma::launch_key_walk(setup, inputs, plan, wanted, stats, gradients);
+            }
+        }
     }
 }
 
@@ -250,84 +276,4 @@ fn launch_key_walk(
             setup.mask_elem(forward),
         );
     }
-}
-
-fn launch_bias(setup: &Setup, inputs: &BackwardInputs, bias: &TensorRef, stats: &Handle) -> Handle {
-    let client = setup.client;
-    let problem = setup.problem;
-    let [bias_batch, bias_heads, bias_rows, keys] = bias.shape;
-    let elements = bias.shape.iter().product();
-    if problem.seq_q == 0 || problem.seq_kv == 0 {
-        return bind::zeros(client, elements, bias.elem);
-    }
-    let grad = bind::empty(client, elements, bias.elem);
-    let plan = setup.plan(Walk::Backward);
-    let summed = bias_rows != problem.seq_q;
-    let slots = if summed {
-        problem.seq_q.min(plan.rows_per_cube())
-    } else {
-        problem.seq_q
-    };
-    let pairs = bias_batch * bias_heads;
-    let (target, elem) = if summed {
-        (
-            bind::empty(client, pairs * slots * keys, bind::F32),
-            bind::F32,
-        )
-    } else {
-        (grad.clone(), bias.elem)
-    };
-    let forward = &inputs.forward;
-    let widths = setup.widths(&plan, forward, &[&inputs.grad_out]);
-    let rows = problem.batch * problem.heads * problem.seq_q;
-    // SAFETY: as in `launch_forward`; slots and keys bound what is written.
-    unsafe {
-        attention_backward_bias::launch_unchecked(
-            client,
-            cubes(&plan, bias_batch, bias_heads, slots),
-            CubeDim::new_1d(plan.units),
-            setup.address,
-            plan.lanes,
-            widths.head,
-            widths.value,
-            plan.lanes * widths.head,
-            plan.lanes * widths.value,
-            bind(&forward.query, widths.head),
-            bind(&forward.key, widths.head),
-            bind(&forward.value, widths.value),
-            bind(&inputs.grad_out, widths.value),
-            BufferArg::from_raw_parts(stats.clone(), rows * STATS),
-            table(forward.mask.as_ref()),
-            bind::score_table(bias),
-            BufferArg::from_raw_parts(target.clone(), pairs * slots * keys),
-            bind::layouts(inputs, widths),
-            setup.sizes(),
-            BiasGradientLaunch::new(bias_batch, bias_heads, slots, keys),
-            bind::captured(forward),
-            forward.modification.code.clone(),
-            Blueprint {
-                blocks: None,
-                ..setup.blueprint(&plan, forward, &[&inputs.grad_out], 2)
-            },
-            bias.elem,
-            setup.mask_elem(forward),
-            elem,
-        );
-        if summed {
-            attention_sum_slots::launch_unchecked(
-                client,
-                bind::spread((pairs * keys).div_ceil(plan.units as usize)),
-                CubeDim::new_1d(plan.units),
-                setup.address,
-                BufferArg::from_raw_parts(target, pairs * slots * keys),
-                BufferArg::from_raw_parts(grad.clone(), pairs * keys),
-                pairs,
-                slots,
-                keys,
-                0,
-                bias.elem,
-            );
-        }
-    }
-    grad
 }

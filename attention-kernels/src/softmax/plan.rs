@@ -33,6 +33,71 @@ impl Plan {
         self.units as usize * self.tile.groups * self.lanes / self.tile.spread.lanes_per_row()
     }
 
+    /// The same plan with no more vectors of rows than there are rows for.
+    pub fn for_rows(mut self, rows: usize) -> Self {
+        if self.tile_per_unit {
+            self.tile.groups = rows.div_ceil(self.lanes).clamp(1, self.tile.groups);
+        }
+        self
+    }
+
+    /// Other plans that a device might run faster. `mapped` tiles stay within the blocks of every map.
+    pub fn variants(&self, properties: &DeviceProperties, mapped: bool) -> Vec<Self> {
+        let tile = self.tile;
+        let with = |tile, units| Self {
+            tile,
+            units,
+            ..*self
+        };
+        let steps = |tokens| RowTile {
+            tokens,
+            block: tokens,
+            ..tile
+        };
+        if self.tile_per_unit {
+            let narrow = RowTile {
+                groups: 4,
+                dims: 4,
+                ..tile
+            };
+            let whole = tile.groups == 2;
+            let tiles = [
+                whole.then_some(narrow),
+                Some(RowTile { tokens: 8, ..tile }),
+                Some(RowTile { block: 32, ..tile }),
+                (!mapped).then_some(RowTile { block: 128, ..tile }),
+            ];
+            let tiles = tiles.into_iter().flatten();
+            return tiles.map(|tile| with(tile, self.units)).collect();
+        }
+        let most = properties.hardware.max_units_per_cube;
+        let wide = (!mapped && most >= 2 * self.units).then(|| with(tile, 2 * self.units));
+        let narrow = (self.units > 32).then(|| with(tile, self.units / 2));
+        let short = (tile.tokens > 1).then(|| with(steps(tile.tokens / 2), self.units));
+        let long = (tile.tokens < 16).then(|| with(steps(2 * tile.tokens), self.units));
+        [short, long, narrow, wide].into_iter().flatten().collect()
+    }
+
+    /// Tiles that cover so many rows: of units, or of cubes.
+    pub fn tiles(&self, rows: usize) -> usize {
+        let rows_per_tile = if self.tile_per_unit {
+            self.rows_per_cube() / self.units as usize
+        } else {
+            self.rows_per_cube()
+        };
+        rows.div_ceil(rows_per_tile)
+    }
+
+    /// Cubes that cover so many rows, each so many times.
+    pub fn cubes(&self, rows: usize, times: usize) -> usize {
+        let tiles = self.tiles(rows) * times;
+        if self.tile_per_unit {
+            tiles.div_ceil(self.units as usize)
+        } else {
+            tiles
+        }
+    }
+
     /// The same plan with steps that divide the blocks of every map.
     pub fn within_blocks(mut self) -> Self {
         if !self.tile_per_unit {
@@ -56,27 +121,29 @@ impl Plan {
     /// The plan for a walk over rows of at most `dim` dimensions.
     pub fn new(properties: &DeviceProperties, walk: Walk, dim: usize, elem: ElemType) -> Self {
         match properties.hardware.num_cpu_cores {
-            Some(cores) => Self::for_cores(properties, cores),
+            Some(cores) => Self::for_cores(properties, cores, elem),
             None => Self::for_lanes(properties, walk, dim, elem),
         }
     }
 
     /// A unit is a core: rows across the lanes of its vector registers, key blocks that stay in
     /// its first-level cache.
-    fn for_cores(properties: &DeviceProperties, cores: u32) -> Self {
+    fn for_cores(properties: &DeviceProperties, cores: u32, elem: ElemType) -> Self {
         let hardware = &properties.hardware;
         let lanes = (hardware.load_width as usize / 32).clamp(1, 16);
         let registers = hardware.vector_register_count.unwrap_or(16) as usize;
-        // Two groups of rows meet `tokens` keys: sums, rows and one broadcast have to fit.
-        let tokens = (registers / 4).clamp(2, 8);
+        // Two groups of rows meet `dims` dimensions of a value: sums, rows and one broadcast have to
+        // fit. In the product with keys, every sum has a total beside it: half as many.
+        let dims = (registers / 4).clamp(4, 8);
         Self {
             tile: RowTile {
                 groups: 2,
-                tokens,
+                tokens: 4,
                 block: 64,
-                dims: tokens,
+                dims,
                 unroll: false,
                 staged: false,
+                unpacks: elem == ElemType::Float(FloatKind::F16),
                 lent: false,
                 spread: Spread::Lane,
             },
@@ -96,8 +163,7 @@ impl Plan {
             Walk::Backward => 256,
         };
         let tokens = (budget / dim.max(1)).clamp(1, 8);
-        // A software rasterizer, or a browser that does not say what it runs on.
-        let software = properties.identity.physical.is_none();
+        let software = is_software(properties);
         Self {
             tile: RowTile {
                 groups: 1,
@@ -108,6 +174,7 @@ impl Plan {
                 // LLVM branches for every lane of an access of 16 bits, and a software
                 // rasterizer has it compile one per chunk: seconds for long rows.
                 staged: software && elem.size() < 4,
+                unpacks: false,
                 lent: false,
                 spread: Spread::Lane,
             },
@@ -122,4 +189,9 @@ impl Plan {
             max_width: 4,
         }
     }
+}
+
+/// Whether a device is a software rasterizer, or a browser that does not say what it runs on.
+pub(crate) fn is_software(properties: &DeviceProperties) -> bool {
+    properties.identity.physical.is_none()
 }

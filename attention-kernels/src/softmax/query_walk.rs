@@ -12,7 +12,7 @@ use super::{
 use crate::{
     block_map::{BlockList, Step, Steps},
     modification::{CapturedData, Code},
-    tile::{RowTile, lane_start, slot_offset},
+    tile::{RowTile, slot_offset, slots_start},
 };
 
 /// What one unit knows of the score matrix while its queries walk over the keys.
@@ -86,13 +86,24 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         list: &ComptimeOption<BlockList>,
         #[comptime] blueprint: Blueprint,
     ) -> Steps {
+        self.steps_between(list, 0usize.runtime(), self.end, blueprint)
+    }
+
+    /// [`Self::steps`] over the keys from `start` to `end`.
+    pub fn steps_between(
+        &self,
+        list: &ComptimeOption<BlockList>,
+        start: usize,
+        end: usize,
+        #[comptime] blueprint: Blueprint,
+    ) -> Steps {
         Steps::new(
             list,
             self.batch,
             self.head,
             self.first,
-            0usize.runtime(),
-            self.end,
+            start,
+            min(end, self.end),
             blueprint.blocks,
             blueprint.tile.block,
         )
@@ -181,7 +192,7 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
             .hide(scores, self.head, step, sizes.seq_kv - 1, blueprint);
         if token + comptime!(tile.block) > self.whole {
             // How many tokens, from the lane's first on, a query sees: compared with constants.
-            let first = Vector::<u32, N>::new((token + lane_start(tile.spread)) as u32);
+            let first = Vector::<u32, N>::new((token + slots_start(tile)) as u32);
             #[unroll]
             for g in 0..comptime!(tile.groups) {
                 let seen = max(self.visible[g], first) - first;

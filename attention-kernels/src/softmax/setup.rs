@@ -11,8 +11,9 @@ use super::{
     bind::{self, Widths, extent, step},
     buffers::Buffers,
     checks::{check_blocks, check_elements, check_grid, wrong_dtype},
-    mma::{MatrixWalk, matrix_plan},
+    engine::Engine,
     plan::{Plan, Walk},
+    split::Parts,
     tensors::{BackwardInputs, Inputs},
 };
 use crate::{
@@ -27,8 +28,9 @@ pub(crate) struct Setup<'a> {
     pub problem: AttentionProblem,
     pub address: AddressType,
     spec: &'a AttentionSpec,
-    elem: ElemType,
-    mapped: bool,
+    pub elem: ElemType,
+    pub engine: Engine,
+    pub mapped: bool,
 }
 
 impl<'a> Setup<'a> {
@@ -56,6 +58,7 @@ impl<'a> Setup<'a> {
             address,
             spec,
             elem: inputs.query.elem,
+            engine: inputs.engine,
             mapped: inputs.block_map.is_some(),
         })
     }
@@ -105,14 +108,37 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// The plan for matrix instructions, where the device has those for these tensors.
-    pub fn matrix_plan(&self, walk: MatrixWalk) -> Option<Plan> {
-        let properties = self.client.properties();
-        matrix_plan(properties, walk, &self.problem, self.elem, self.mapped)
+    /// The parts in which the keys are walked over, where one walk would leave the device idle.
+    pub fn parts(&self, plan: &Plan, inputs: &Inputs) -> Option<Parts> {
+        let AttentionProblem {
+            batch,
+            heads,
+            seq_q,
+            seq_kv,
+            ..
+        } = self.problem;
+        let tiles = batch * heads * plan.tiles(seq_q);
+        let map_block = inputs.block_map.as_ref().map(|map| map.shape.block_kv);
+        let granule = map_block.unwrap_or(plan.tile.block);
+        let hardware = &self.client.properties().hardware;
+        Parts::new(hardware, plan, tiles, seq_kv, granule)
+    }
+
+    /// Rows of the output, and their length.
+    pub fn output_rows(&self) -> [usize; 2] {
+        let problem = &self.problem;
+        [
+            problem.batch * problem.heads * problem.seq_q,
+            problem.value_dim,
+        ]
     }
 
     pub fn scale(&self) -> f64 {
         self.spec.scale_for(self.problem.head_dim)
+    }
+
+    pub fn causal(&self) -> bool {
+        self.spec.causal.is_some()
     }
 
     pub fn softcap(&self) -> bool {
@@ -180,7 +206,7 @@ impl<'a> Setup<'a> {
                 .iter()
                 .chain(like_value)
                 .all(|tensor| step(tensor, 3) <= 1),
-            causal: self.spec.causal.is_some(),
+            causal: self.causal(),
             softcap: self.softcap(),
             mask: inputs.mask.is_some(),
             bias: inputs.bias.is_some(),

@@ -3,6 +3,7 @@
 use attention_core::AttentionShapes;
 use cubecl::server::Handle;
 
+use super::Engine;
 use crate::{
     TensorRef,
     block_map::BlockMap,
@@ -32,6 +33,8 @@ pub struct Inputs {
     pub tables: Option<TensorRef>,
     /// The tiles that the modification's mask leaves anything of: the others are skipped.
     pub block_map: Option<BlockMap>,
+    /// How rows and tokens are multiplied.
+    pub engine: Engine,
 }
 
 /// What the forward leaves on the device.
@@ -97,6 +100,7 @@ impl Inputs {
             integers: None,
             tables: None,
             block_map: None,
+            engine: Engine::Auto,
         }
     }
 

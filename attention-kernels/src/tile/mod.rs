@@ -1,9 +1,13 @@
 //! The one thing that differs per hardware: how a tile of rows is held and multiplied.
 
+mod cmma;
 mod mma;
 mod register;
 mod spread;
 
+pub(crate) use cmma::{
+    FragmentSums, PlaneTile, RowOperands, Scratch, Tokens, leads_row, run_highest, run_total,
+};
 pub(crate) use mma::{
     Arrival, Reads, Rows, Staged, Sums, as_laid_out, matrix_accumulate, matrix_products, row_bytes,
     row_highest, row_total, scale_sums, staged_bytes, store_sums, sync_tokens, writes_row,
@@ -13,4 +17,6 @@ pub(crate) use register::{
     load_rows, packed, store_rows,
 };
 pub use spread::Spread;
-pub(crate) use spread::{group_offset, group_row, lane_start, slot_offset, slot_token};
+pub(crate) use spread::{
+    group_offset, group_row, lane_start, slot_offset, slot_token, slots_start,
+};

@@ -17,6 +17,14 @@ pub enum Spread {
     Alternating,
     /// Two lanes share a row of a 16 x 16 tile, 8 neighbouring tokens each: RDNA 4.
     Halves,
+    /// So many lanes share a row of their plane, with a run of neighbouring tokens each: the `cmma`
+    /// engine, where scores lie in shared memory.
+    Runs {
+        /// Rows of a plane.
+        rows: usize,
+        /// Lanes that share one.
+        lanes: usize,
+    },
 }
 
 impl Spread {
@@ -26,6 +34,7 @@ impl Spread {
             Self::Lane => 1,
             Self::Quads => 4,
             Self::Alternating | Self::Halves => 2,
+            Self::Runs { lanes, .. } => lanes,
         }
     }
 
@@ -33,14 +42,14 @@ impl Spread {
     pub fn groups_per_tile(self) -> usize {
         match self {
             Self::Quads => 2,
-            Self::Lane | Self::Alternating | Self::Halves => 1,
+            Self::Lane | Self::Alternating | Self::Halves | Self::Runs { .. } => 1,
         }
     }
 
     /// Tokens, or dimensions, across a tile of sums.
     pub fn tile_width(self) -> usize {
         match self {
-            Self::Lane => 1,
+            Self::Lane | Self::Runs { .. } => 1,
             Self::Quads => 8,
             Self::Alternating | Self::Halves => 16,
         }
@@ -57,14 +66,29 @@ impl RowTile {
 /// The `slot`-th token that this lane has of the step that begins at `token`.
 #[cube]
 pub(crate) fn slot_token(token: usize, slot: usize, #[comptime] tile: RowTile) -> usize {
-    token + lane_start(tile.spread) + slot_offset(slot, tile)
+    token + slots_start(tile) + slot_offset(slot, tile)
+}
+
+/// How far this lane's first token of a step lies behind the step's.
+#[cube]
+pub(crate) fn slots_start(#[comptime] tile: RowTile) -> usize {
+    match comptime!(tile.spread) {
+        Spread::Runs { rows, lanes } => {
+            if comptime!(lanes == 1) {
+                0usize.runtime()
+            } else {
+                UNIT_POS_PLANE as usize / rows * tile.slots()
+            }
+        }
+        _ => lane_start(tile.spread),
+    }
 }
 
 /// How far the `slot`-th token of a lane lies behind its first.
 #[cube]
 pub(crate) fn slot_offset(slot: usize, #[comptime] tile: RowTile) -> usize {
     match comptime!(tile.spread) {
-        Spread::Lane => slot,
+        Spread::Lane | Spread::Runs { .. } => slot,
         Spread::Quads => 8 * (slot / 2) + slot % 2,
         Spread::Alternating => 16 * (slot / 8) + 2 * (slot % 8),
         Spread::Halves => 16 * (slot / 8) + slot % 8,
@@ -74,12 +98,12 @@ pub(crate) fn slot_offset(slot: usize, #[comptime] tile: RowTile) -> usize {
 /// The first token, or dimension, that this lane has of a tile.
 #[cube]
 pub(crate) fn lane_start(#[comptime] spread: Spread) -> usize {
-    let lane = UNIT_POS_PLANE as usize;
+    // A device without planes must not hear of them.
     match comptime!(spread) {
-        Spread::Lane => 0usize.runtime(),
-        Spread::Quads => 2 * (lane % 4),
-        Spread::Alternating => lane / 16,
-        Spread::Halves => 8 * (lane / 16),
+        Spread::Lane | Spread::Runs { .. } => 0usize.runtime(),
+        Spread::Quads => 2 * (UNIT_POS_PLANE as usize % 4),
+        Spread::Alternating => UNIT_POS_PLANE as usize / 16,
+        Spread::Halves => 8 * (UNIT_POS_PLANE as usize / 16),
     }
 }
 
@@ -89,11 +113,11 @@ pub(crate) fn group_row(#[comptime] g: usize, #[comptime] tile: RowTile) -> usiz
     let lane = UNIT_POS_PLANE as usize;
     let per_plane = comptime!(16 * tile.groups / tile.spread.groups_per_tile());
     let first = PLANE_POS as usize * per_plane;
-    let own = match comptime!(tile.spread) {
-        Spread::Quads => lane / 4,
-        _ => lane % 16,
-    };
-    first + own + group_offset(g, tile)
+    match comptime!(tile.spread) {
+        Spread::Quads => first + lane / 4 + group_offset(g, tile),
+        Spread::Runs { rows, .. } => PLANE_POS as usize * rows + lane % rows,
+        _ => first + lane % 16 + group_offset(g, tile),
+    }
 }
 
 /// How far the row of this lane's group `g` lies behind that of its first.

@@ -6,6 +6,7 @@ mod heatmap;
 mod mask;
 mod model_cache;
 mod photo;
+mod roofline;
 mod see;
 mod table;
 pub mod verify;
@@ -39,6 +40,7 @@ enum Command {
     Mask(mask::MaskArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
+    Roofline(roofline::RooflineArgs),
 }
 
 /// Runs the program with the arguments of the process.
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::See(args) => see::run(args).map(|()| ExitCode::SUCCESS),
         Command::Mask(args) => mask::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
+        Command::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -9,15 +9,15 @@ pub struct Table {
 
 impl Table {
     /// A table with these headings and no rows.
-    pub fn new<const N: usize>(headings: [&str; N]) -> Self {
+    pub fn new<S: Into<String>>(headings: impl IntoIterator<Item = S>) -> Self {
         Self {
-            rows: vec![headings.map(String::from).to_vec()],
+            rows: vec![headings.into_iter().map(Into::into).collect()],
         }
     }
 
     /// Adds a row with one cell for each heading.
-    pub fn push<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.to_vec());
+    pub fn push(&mut self, cells: impl Into<Vec<String>>) {
+        self.rows.push(cells.into());
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Found {
     pub device: Device,
     /// A driver that computes on the processor.
     pub software: bool,
+    /// Its name and version.
+    pub driver: Option<String>,
 }
 
 /// The device of this kind, or why there is none. What was found stays open.
@@ -40,6 +42,7 @@ fn find(kind: DeviceKind) -> Result<Found, String> {
         Ok(Found {
             device,
             software: false,
+            driver: None,
         })
     };
     match kind {

@@ -42,7 +42,8 @@ pub(super) fn metal() -> Result<Found, String> {
 
 fn pinned(backends: wgpu::Backends, api: WgpuBackend) -> Result<Found, String> {
     let (adapter, _instance) = best_adapter(backends)?;
-    let device_type = adapter.get_info().device_type;
+    let info = adapter.get_info();
+    let device_type = info.device_type;
     let kind = match device_type {
         wgpu::DeviceType::DiscreteGpu => WgpuDeviceKind::DiscreteGpu(0),
         wgpu::DeviceType::IntegratedGpu => WgpuDeviceKind::IntegratedGpu(0),
@@ -53,7 +54,12 @@ fn pinned(backends: wgpu::Backends, api: WgpuBackend) -> Result<Found, String> {
     Ok(Found {
         device: Device::Wgpu(WgpuDevice::new(kind).on(api)),
         software: device_type == wgpu::DeviceType::Cpu,
+        driver: Some(driver(&info)),
     })
+}
+
+fn driver(info: &wgpu::AdapterInfo) -> String {
+    format!("{} {}", info.driver, info.driver_info)
 }
 
 /// GPUs before software, and among GPUs the strongest kind.
@@ -143,6 +149,7 @@ pub(super) fn wgsl() -> Result<Found, String> {
     Ok(Found {
         device: Device::Wgpu(selector),
         software: info.device_type == wgpu::DeviceType::Cpu,
+        driver: Some(driver(&info)),
     })
 }
 

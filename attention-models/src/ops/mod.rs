@@ -53,6 +53,7 @@ pub use attention_core::{AttentionError, AttentionSpec, CausalAlignment};
 pub use attention_kernels::{
     block_map::{BLOCK_STEP, BlockShape},
     modification::{Captured, Lanes, Place},
+    softmax::Engine,
     variants,
 };
 #[cfg(feature = "cube")]

@@ -6,7 +6,7 @@ use attention_core::{AttentionSpec, CausalAlignment};
 use burn::tensor::{Bool, Tensor};
 
 #[cfg(feature = "cube")]
-use super::{BlockMap, MaskMod, ScoreMod, WeightMod, variants};
+use super::{BlockMap, Engine, MaskMod, ScoreMod, WeightMod, variants};
 
 /// Options of [`attention`](super::attention): the scalar [`AttentionSpec`], a boolean mask and an
 /// additive bias, a score modification and a mask as code. All of them combine, and any combination
@@ -55,6 +55,9 @@ pub struct AttentionOptions {
     /// Code that multiplies the probabilities which the softmax gives.
     #[cfg(feature = "cube")]
     pub weight_mod: Option<WeightMod>,
+    /// How rows and tokens are multiplied.
+    #[cfg(feature = "cube")]
+    pub engine: Engine,
 }
 
 impl AttentionOptions {
@@ -122,6 +125,13 @@ impl AttentionOptions {
             Some(before) => before.then(weight_mod),
             None => weight_mod,
         });
+        self
+    }
+
+    /// Asks for a tile engine by name: a device that does not have it refuses the call.
+    #[cfg(feature = "cube")]
+    pub fn with_engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
         self
     }
 

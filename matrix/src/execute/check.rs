@@ -105,7 +105,10 @@ pub fn check(device: &Device, problem: &Problem, schedules: &[Schedule]) -> Resu
             problem: problem.name.clone(),
             schedule,
             kernels: device.take_launched(),
-            outcome: outcome.map_err(|error| format!("{error:#}")),
+            outcome: outcome.map_err(|error| match device.take_fault() {
+                Some(fault) => fault.to_string(),
+                None => format!("{error:#}"),
+            }),
         });
     }
     Ok(checked)
@@ -287,7 +290,11 @@ pub fn table(checked: &[Checked]) -> String {
         let verdict = if failed.is_empty() { "ok" } else { "failed" };
         let _ = writeln!(text, " {} of {all} | {verdict} |", all - failed.len());
         for failure in failed {
-            let _ = writeln!(text, "| | | | | | | | {} |", failure.replace('|', "\\|"));
+            let _ = writeln!(
+                text,
+                "| | | | | | | | {} |",
+                failure.replace('|', "\\|").replace('\n', " ")
+            );
         }
     }
     text

@@ -41,8 +41,12 @@ use super::{
     guarded::Guarded,
     object::{Object, Objects},
     schedule::{Order, Schedule},
+    warp::LANES,
 };
-use crate::{gpu::Target, lower::lower};
+use crate::{
+    gpu::{Compiler, Target},
+    lower::lower,
+};
 
 /// A device whose kernels run on this machine's processor.
 pub struct Device {
@@ -210,6 +214,16 @@ impl EmulatedServer {
         count: CubeCount,
         bindings: &KernelArguments,
     ) -> Result<(), Fault> {
+        // Whether sizes and scalars are an argument themselves, or a pointer to them.
+        let constants = match &self.target.compiler {
+            Compiler::CudaCpp(options) | Compiler::HipCpp(options) => {
+                options.supports_features.grid_constants
+            }
+            _ => return Err(Fault::Target(self.target.name)),
+        };
+        if self.target.properties.hardware.plane_size_max as usize != LANES {
+            return Err(Fault::Target(self.target.name));
+        }
         let (object, shared_memory) = self.object(kernel)?;
         let grid = self.count(count)?;
         let dim = kernel.id().cube_dim;
@@ -222,7 +236,10 @@ impl EmulatedServer {
             pointers.push(self.slice(binding)?.as_mut_ptr().cast::<()>());
         }
         let info = &bindings.info;
-        if let Some(dynamic) = info.data.get(info.dynamic_metadata_offset..)
+        let whole = info.data.as_ptr() as *mut ();
+        if !constants {
+            pointers.push(whole);
+        } else if let Some(dynamic) = info.data.get(info.dynamic_metadata_offset..)
             && !dynamic.is_empty()
         {
             pointers.push(dynamic.as_ptr() as *mut ());
@@ -231,7 +248,9 @@ impl EmulatedServer {
             .iter_mut()
             .map(|pointer| (&raw mut *pointer).cast())
             .collect();
-        arguments.push(info.data.as_ptr() as *mut ());
+        if constants {
+            arguments.push(whole);
+        }
         if object.arguments > arguments.len() {
             return Err(Fault::Arguments {
                 taken: object.arguments,

@@ -8,6 +8,9 @@ pub enum Fault {
     /// CubeCL's compiler refuses the kernel.
     #[error("CubeCL does not lower the kernel: {0}")]
     Lowering(String),
+    /// A target that is not emulated.
+    #[error("{0} is not emulated: targets in CUDA C++ or HIP C++ with warps of 32 are")]
+    Target(&'static str),
     /// Inline assembly that the emulation has no meaning for.
     #[error("the emulation knows no instruction `{0}`")]
     Instruction(String),

@@ -1,7 +1,8 @@
-//! Kernels executed without a GPU: the CUDA C++ that CubeCL writes runs on this machine's processor.
+//! Kernels executed without a GPU: the CUDA C++ and HIP C++ that CubeCL writes run on this machine's
+//! processor.
 //!
 //! ```text
-//! launch -> kernel -> CUDA C++ -> (shim.h, C++ compiler) -> shared object
+//! launch -> kernel -> CUDA C++ | HIP C++ -> (shim.h, C++ compiler) -> shared object
 //!        -> for each block: a fiber for each thread, which give way where threads meet
 //! ```
 //!
@@ -10,7 +11,7 @@
 //! | `device.rs` | a CubeCL server with host memory, so that the ordinary launches run on it |
 //! | `source.rs`, `shim.h`, `object.rs` | the text for the host's C++ compiler, compiled and loaded |
 //! | `fiber.rs`, `block.rs`, `schedule.rs` | threads of a block, which barriers and warps hold together |
-//! | `request.rs`, `warp.rs` | what a thread says when it meets others; shuffles, votes, matrix instructions |
+//! | `request.rs`, `warp.rs`, `wmma.rs` | what a thread says when it meets others; shuffles, votes, matrix instructions |
 //! | `guarded.rs` | memory that is NaN until it is written, and whose surroundings must stay as they are |
 //! | `problem.rs`, `problems.rs`, `unfused.rs`, `check.rs` | attention with values, compared with the oracle |
 //!
@@ -34,6 +35,7 @@ mod schedule;
 mod source;
 mod unfused;
 mod warp;
+mod wmma;
 
 pub use check::{Checked, check, table};
 pub use device::Device;

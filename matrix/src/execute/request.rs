@@ -18,6 +18,10 @@ pub(super) enum Meeting {
     LoadMatrices {
         transposed: bool,
     },
+    /// RDNA 3's `v_wmma_f32_16x16x16` of these elements.
+    MultiplyRdna3(Half),
+    /// RDNA 4's.
+    MultiplyRdna4(Half),
 }
 
 /// The 16-bit element types of matrix instructions.
@@ -37,7 +41,7 @@ impl Half {
 }
 
 impl Meeting {
-    const NUMBERS: [(u32, Self); 13] = [
+    const NUMBERS: [(u32, Self); 17] = [
         (0, Self::Block),
         (1, Self::Warp),
         (2, Self::Shuffle),
@@ -51,6 +55,10 @@ impl Meeting {
         (10, Self::Multiply(Half::BF16)),
         (11, Self::LoadMatrices { transposed: false }),
         (12, Self::LoadMatrices { transposed: true }),
+        (13, Self::MultiplyRdna3(Half::F16)),
+        (14, Self::MultiplyRdna3(Half::BF16)),
+        (15, Self::MultiplyRdna4(Half::F16)),
+        (16, Self::MultiplyRdna4(Half::BF16)),
     ];
 
     pub fn of(number: u32) -> Option<Self> {
@@ -77,6 +85,7 @@ impl Meeting {
             Self::Ballot => "__ballot_sync",
             Self::Multiply(_) => "mma.sync",
             Self::LoadMatrices { .. } => "ldmatrix",
+            Self::MultiplyRdna3(_) | Self::MultiplyRdna4(_) => "v_wmma",
         }
     }
 }

@@ -1,4 +1,4 @@
-// What CubeCL's CUDA C++ expects of a device, on the host. Freestanding: no header is included, so that
+// What CubeCL's CUDA C++ and HIP C++ expect of a device, on the host. Freestanding: no header is included, so that
 // the text's own names of integer types do not meet others.
 typedef decltype(sizeof(0)) size_t;
 
@@ -43,7 +43,8 @@ inline void Request::meet() { host->meet(this); }
 
 // The numbers of request.rs.
 enum : unsigned {
-    BLOCK, WARP, SHUFFLE, SHUFFLE_XOR, SHUFFLE_UP, SHUFFLE_DOWN, ANY, ALL, BALLOT
+    BLOCK, WARP, SHUFFLE, SHUFFLE_XOR, SHUFFLE_UP, SHUFFLE_DOWN, ANY, ALL, BALLOT,
+    RDNA3_F16 = 13, RDNA3_BF16, RDNA4_F16, RDNA4_BF16
 };
 
 inline void meet(unsigned kind, unsigned line) { Request(kind, line).meet(); }
@@ -135,6 +136,40 @@ template <class... A> constexpr size_t count(void (*)(A...)) { return sizeof...(
 typedef emulated::Short<emulated::to_half, emulated::of_half> __half;
 typedef emulated::Short<emulated::to_bfloat, emulated::of_bfloat> __nv_bfloat16;
 
+typedef __nv_bfloat16 __hip_bfloat16;
+
+namespace emulated {
+
+// Clang's vectors of HIP.
+template <class T, size_t N> struct Wide {
+    T values[N];
+    T &operator[](size_t i) { return values[i]; }
+};
+
+inline unsigned wmma(const Wide<__half, 16> &) { return RDNA3_F16; }
+inline unsigned wmma(const Wide<__hip_bfloat16, 16> &) { return RDNA3_BF16; }
+inline unsigned wmma(const Wide<__half, 8> &) { return RDNA4_F16; }
+inline unsigned wmma(const Wide<__hip_bfloat16, 8> &) { return RDNA4_BF16; }
+
+template <class A>
+void multiply(unsigned line, const A &a, const A &b, const Wide<float, 8> &c, Wide<float, 8> &d) {
+    Request request(wmma(a), line);
+    const size_t words = sizeof(A) / 4;
+    __builtin_memcpy(request.words, &a, sizeof(A));
+    __builtin_memcpy(request.words + words, &b, sizeof(A));
+    __builtin_memcpy(request.words + 2 * words, &c, sizeof(c));
+    request.meet();
+    __builtin_memcpy(&d, request.words, sizeof(d));
+}
+
+} // namespace emulated
+
+typedef emulated::Wide<__half, 8> half8_t;
+typedef emulated::Wide<__half, 16> half16_t;
+typedef emulated::Wide<__hip_bfloat16, 8> bhalf8_t;
+typedef emulated::Wide<__hip_bfloat16, 16> bhalf16_t;
+typedef emulated::Wide<float, 8> float8_t;
+
 #define threadIdx (emulated::host->thread()->thread)
 #define blockIdx (emulated::host->thread()->block)
 #define blockDim (emulated::host->thread()->block_dim)
@@ -161,6 +196,14 @@ typedef emulated::Short<emulated::to_bfloat, emulated::of_bfloat> __nv_bfloat16;
 #define __any_sync(mask, predicate) bool(emulated::vote(emulated::ANY, predicate, __LINE__))
 #define __all_sync(mask, predicate) bool(emulated::vote(emulated::ALL, predicate, __LINE__))
 #define __ballot_sync(mask, predicate) emulated::vote(emulated::BALLOT, predicate, __LINE__)
+#define __shfl(value, lane) emulated::shuffle(emulated::SHUFFLE, value, lane, __LINE__)
+#define __shfl_xor(value, other) emulated::shuffle(emulated::SHUFFLE_XOR, value, other, __LINE__)
+#define __shfl_up(value, by) emulated::shuffle(emulated::SHUFFLE_UP, value, by, __LINE__)
+#define __shfl_down(value, by) emulated::shuffle(emulated::SHUFFLE_DOWN, value, by, __LINE__)
+#define __any(predicate) int(emulated::vote(emulated::ANY, predicate, __LINE__))
+#define __all(predicate) int(emulated::vote(emulated::ALL, predicate, __LINE__))
+#define __ballot(predicate) \
+    (unsigned long long)(emulated::vote(emulated::BALLOT, predicate, __LINE__))
 
 inline unsigned __cvta_generic_to_shared(const void *pointer) {
     return unsigned(static_cast<const char *>(pointer) - emulated::host->thread()->shared);

@@ -1,4 +1,5 @@
-//! CubeCL's CUDA C++ as the host's C++: includes, shared memory and inline assembly differ.
+//! CubeCL's CUDA C++ and HIP C++ as the host's C++: includes, shared memory, inline assembly and the
+//! compiler's own functions differ.
 
 use std::fmt::Write as _;
 
@@ -19,9 +20,16 @@ impl Source {
     /// Text that is not laid out as cubecl-cpp 0.11 lays it out, or assembly of unknown meaning.
     pub fn new(cuda: &str) -> Result<Self, Fault> {
         let mut text = String::new();
-        for line in cuda.lines() {
-            if line.trim_start().starts_with("#include") {
+        let mut lines = cuda.lines();
+        while let Some(line) = lines.next() {
+            let vector = line.starts_with("typedef ") && line.contains("ext_vector_type");
+            if vector || line.trim_start().starts_with("#include") {
                 text.push('\n');
+            } else if let Some(name) = wmma(line) {
+                // The body, and what closes it.
+                (lines.next(), lines.next());
+                let meets = "emulated::multiply(__LINE__, __VA_ARGS__)";
+                let _ = writeln!(text, "#define {name}(...) {meets}\n\n");
             } else if let Some((name, rest)) = shared_memory(line) {
                 let memory = "emulated::host->thread()->shared";
                 let _ = writeln!(text, "char* const {name} = {memory};{rest}");
@@ -36,6 +44,13 @@ impl Source {
             kernel,
         })
     }
+}
+
+/// The name in `__device__ void wmma_execute_...(`: of a matrix instruction.
+fn wmma(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("__device__ void ")?;
+    let (name, _) = name.split_once('(')?;
+    name.starts_with("wmma_execute_").then_some(name)
 }
 
 /// The name in `extern __shared__ __align__(16) char name[];`, and what follows.

@@ -3,7 +3,10 @@
 
 use std::ops::Range;
 
-use super::request::{Half, Meeting, Request};
+use super::{
+    request::{Half, Meeting, Request},
+    wmma,
+};
 
 pub(super) const LANES: usize = 32;
 
@@ -32,6 +35,8 @@ pub(super) fn meet(meeting: Meeting, lanes: &mut Lanes, shared: &[u8]) -> Result
         Meeting::Ballot => vote(lanes, |ballot, _| ballot),
         Meeting::Multiply(half) => multiply(lanes, half),
         Meeting::LoadMatrices { transposed } => load_matrices(lanes, shared, transposed),
+        Meeting::MultiplyRdna3(half) => wmma::multiply::<wmma::Rdna3>(lanes, half),
+        Meeting::MultiplyRdna4(half) => wmma::multiply::<wmma::Rdna4>(lanes, half),
     }
 }
 
@@ -116,7 +121,7 @@ fn multiply(lanes: &mut Lanes, half: Half) -> Result<(), &'static str> {
 }
 
 /// The `i`-th 16-bit element of registers of 32, the lower half first.
-fn element(registers: &[u32], i: usize, half: Half) -> f32 {
+pub(super) fn element(registers: &[u32], i: usize, half: Half) -> f32 {
     half.to_f32((registers[i / 2] >> (16 * (i % 2))) as u16)
 }
 

@@ -7,7 +7,7 @@ use crate::{
         args::{Blueprint, Sizes},
         score::HIDDEN,
     },
-    tile::{group_offset, lane_start, slot_offset},
+    tile::{group_offset, slot_offset, slots_start},
 };
 
 /// Hides the keys of the step that begins at `token` that a query does not see, in place; `row` is the
@@ -23,7 +23,7 @@ pub(super) fn hide_unseen<N: Size>(
 ) {
     let tile = comptime!(blueprint.tile);
     let groups = comptime!(tile.groups);
-    let first = (token + lane_start(tile.spread)) as i32;
+    let first = (token + slots_start(tile)) as i32;
     let left = sizes.seq_kv as i32 - first;
     let reach = if comptime!(blueprint.causal) {
         (row + 1 + sizes.ahead) as i32 - sizes.behind as i32 - first

@@ -11,4 +11,4 @@ mod soften;
 mod token_stats;
 
 pub(super) use launch::{launch_forward, launch_key_walk, launch_query};
-pub(super) use plan::{MatrixWalk, matrix_plan};
+pub(super) use plan::{MatrixWalk, ROWS, matrix_plan};

@@ -16,7 +16,7 @@ use crate::{
 const PLANES: usize = 4;
 
 /// Rows of a tile.
-const ROWS: usize = 16;
+pub(crate) const ROWS: usize = 16;
 
 /// Which walk a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,7 @@ pub(crate) fn matrix_plan(
         dims: dim,
         unroll: true,
         staged: false,
+        unpacks: false,
         lent: tiling.lent,
         spread,
     };

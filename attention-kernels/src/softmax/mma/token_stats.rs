@@ -8,7 +8,7 @@ use crate::{
         delta::{DELTA, LSE},
         score::HIDDEN,
     },
-    tile::{Arrival, RowTile, lane_start, slot_offset},
+    tile::{Arrival, RowTile, slot_offset, slots_start},
 };
 
 /// Bytes of shared memory that they take at most.
@@ -84,11 +84,11 @@ impl<S: Size> TokenStats<S> {
 
     /// Of this lane's `slot`-th query.
     pub fn shift(&self, #[comptime] slot: usize) -> f32 {
-        self.shifts[self.start + lane_start(self.tile.spread) + slot_offset(slot, self.tile)]
+        self.shifts[self.start + slots_start(self.tile) + slot_offset(slot, self.tile)]
     }
 
     /// Of this lane's `slot`-th query.
     pub fn delta(&self, #[comptime] slot: usize) -> f32 {
-        self.deltas[self.start + lane_start(self.tile.spread) + slot_offset(slot, self.tile)]
+        self.deltas[self.start + slots_start(self.tile) + slot_offset(slot, self.tile)]
     }
 }

@@ -36,7 +36,7 @@ impl Spread {
         match self {
             Self::Quads => 4,
             Self::Alternating => 2,
-            Self::Lane | Self::Halves => 1,
+            Self::Lane | Self::Halves | Self::Runs { .. } => 1,
         }
     }
 
@@ -44,14 +44,14 @@ impl Spread {
     pub(crate) fn narrow_vectors(self) -> usize {
         match self {
             Self::Quads => 2,
-            Self::Lane | Self::Alternating | Self::Halves => self.operand_vectors(),
+            _ => self.operand_vectors(),
         }
     }
 
     /// Elements of an operand's vector.
     pub(crate) fn operand_width(self) -> usize {
         match self {
-            Self::Lane => 1,
+            Self::Lane | Self::Runs { .. } => 1,
             Self::Quads => 2,
             Self::Alternating | Self::Halves => 8,
         }
@@ -60,7 +60,7 @@ impl Spread {
     /// Vectors that a lane holds of a tile of sums.
     pub(crate) fn sum_vectors(self) -> usize {
         match self {
-            Self::Lane => 1,
+            Self::Lane | Self::Runs { .. } => 1,
             Self::Quads => 2,
             Self::Alternating | Self::Halves => 8,
         }
@@ -70,7 +70,7 @@ impl Spread {
     pub(crate) fn sum_width(self) -> usize {
         match self {
             Self::Quads => 2,
-            Self::Lane | Self::Alternating | Self::Halves => 1,
+            _ => 1,
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn weight_operand<E: Float, N: Size, R: Size>(
                     pair.insert(comptime!(2 * i + 1), select(odd, own, other));
                 }
             }
-            Spread::Lane | Spread::Halves =>
+            Spread::Lane | Spread::Halves | Spread::Runs { .. } =>
             {
                 #[unroll]
                 for i in 0..8usize {

@@ -116,7 +116,7 @@ impl<E: Float, R: Size> Rows<E, R> {
         let lane = match comptime!(self.tile.spread) {
             // Both halves of a plane hold the same.
             Spread::Alternating => unit / 32 * 16 + unit % 16,
-            Spread::Lane | Spread::Quads | Spread::Halves => unit,
+            _ => unit,
         };
         (comptime!(part * lanes) + lane) * vectors + v
     }
@@ -132,7 +132,7 @@ fn row_vectors(dim: usize, tile: RowTile) -> usize {
 fn lent_lanes(units: usize, tile: RowTile) -> usize {
     match tile.spread {
         Spread::Alternating => units / 2,
-        Spread::Lane | Spread::Quads | Spread::Halves => units,
+        _ => units,
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) fn operand_start(#[comptime] v: usize, #[comptime] spread: Spread) ->
     match comptime!(spread) {
         Spread::Quads => lane_start(spread) + comptime!(8 * (v / 2)),
         Spread::Halves => lane_start(spread),
-        Spread::Lane | Spread::Alternating => comptime!(8 * v).runtime(),
+        _ => comptime!(8 * v).runtime(),
     }
 }
 

@@ -149,6 +149,6 @@ pub(crate) fn store_sums<E: Float, N: Size, C: Size, P: Size>(
 fn sum_start(#[comptime] v: usize, #[comptime] spread: Spread) -> usize {
     match comptime!(spread) {
         Spread::Alternating => lane_start(spread) + comptime!(2 * v),
-        Spread::Lane | Spread::Quads | Spread::Halves => lane_start(spread) + comptime!(v),
+        _ => lane_start(spread) + comptime!(v),
     }
 }

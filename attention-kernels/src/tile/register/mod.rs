@@ -17,10 +17,12 @@ use super::Spread;
 mod rows;
 mod scores;
 mod sums;
+mod unpack;
 
 pub(crate) use rows::{load_rows, store_rows};
 pub(crate) use scores::block_products;
 pub(crate) use sums::accumulate;
+use unpack::unpacked;
 
 /// Products along a row are summed over this many chunks before they join the total: an error
 /// grows with the root of the length of its chain of roundings, and that of a score, which may be
@@ -46,6 +48,9 @@ pub struct RowTile {
     /// Rows pass through an array in memory on their way in and out, so that a single load and a
     /// single store are compiled, instead of one for each chunk.
     pub staged: bool,
+    /// A step's tokens are converted to f32 before they are multiplied, once for all rows: a core
+    /// converts a vector of elements as fast as one.
+    pub unpacks: bool,
     /// Rows that are an operand lie in shared memory, for registers would not suffice.
     pub lent: bool,
     /// How rows and tokens are spread over lanes.

@@ -21,25 +21,35 @@ pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
     let width = W::value();
     let groups = comptime!(tile.groups);
     let chunks = comptime!(dim / width);
-    #[unroll]
-    for g in 0..groups {
+    if comptime!(lanes == 1) {
         let mut scaled = Array::<Vector<f32, R>>::new(comptime!(array_length(chunks, tile)));
-        #[unroll(tile.unroll)]
-        for chunk in 0..chunks {
-            scaled[chunk] = rows[chunk * groups + g] * per_lane::<N, R>(factors[g]);
-        }
         #[unroll]
-        for lane in 0..lanes {
-            let position = positions[comptime!(g * lanes + lane)];
+        for g in 0..groups {
+            #[unroll(tile.unroll)]
+            for chunk in 0..chunks {
+                scaled[chunk] = rows[chunk * groups + g] * per_lane::<N, R>(factors[g]);
+            }
+            let position = positions[g];
             if position < length {
                 #[unroll(tile.unroll && !tile.staged)]
                 for chunk in 0..trips(chunks, length, tile) {
-                    let row = scaled[chunk];
-                    target[(first + position) * chunks + chunk] = if comptime!(lanes == 1) {
-                        Vector::cast_from(row)
-                    } else {
-                        Vector::new(E::cast_from(row.extract(lane)))
-                    };
+                    target[(first + position) * chunks + chunk] = Vector::cast_from(scaled[chunk]);
+                }
+            }
+        }
+    } else {
+        // One loop for all lanes: unrolled, they would be most of the kernel.
+        let count = comptime!(groups * lanes);
+        let elements = rows.with_vector_size::<Const<1>>();
+        let factors = factors.with_vector_size::<Const<1>>();
+        for slot in 0..count {
+            let position = positions[slot];
+            let factor = factors[slot].extract(0usize);
+            if position < length {
+                for chunk in 0..chunks {
+                    let element = elements[chunk * count + slot].extract(0usize) * factor;
+                    target[(first + position) * chunks + chunk] =
+                        Vector::new(E::cast_from(element));
                 }
             }
         }
@@ -72,18 +82,22 @@ pub(crate) fn load_rows<E: Float, N: Size, R: Size, W: Size>(
     }
     let slots = comptime!(chunks * groups);
     let mut rows = Array::<Vector<f32, R>>::new(comptime!(array_length(slots, tile)));
-    #[unroll(tile.unroll && !tile.staged)]
-    for chunk in 0..trips(chunks, length, tile) {
-        #[unroll]
-        for g in 0..groups {
-            let first = source[offsets[comptime!(g * lanes)] + chunk * layout.dim];
-            let mut row = beside_row::<E, N, R, W>(first);
+    if comptime!(lanes == 1) {
+        #[unroll(tile.unroll && !tile.staged)]
+        for chunk in 0..trips(chunks, length, tile) {
             #[unroll]
-            for lane in 1..lanes {
-                let loaded = source[offsets[comptime!(g * lanes + lane)] + chunk * layout.dim];
-                row.insert(lane, f32::cast_from(loaded.extract(0usize)));
+            for g in 0..groups {
+                let loaded = source[offsets[g] + chunk * layout.dim];
+                rows[chunk * groups + g] = beside_row::<E, N, R, W>(loaded);
             }
-            rows[chunk * groups + g] = row;
+        }
+    } else {
+        let elements = rows.with_vector_size_mut::<Const<1>>();
+        for slot in 0..count {
+            for chunk in 0..chunks {
+                let loaded = source[offsets[slot] + chunk * layout.dim].extract(0usize);
+                elements[chunk * count + slot] = Vector::new(f32::cast_from(loaded));
+            }
         }
     }
     if comptime!(tile.staged) {

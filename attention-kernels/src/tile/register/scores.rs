@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{CHUNK_CHAIN, RowTile, Stream, beside_row, sum_per_lane};
+use super::{CHUNK_CHAIN, RowTile, Stream, beside_row, sum_per_lane, unpacked};
 
 /// `scores[(slot + t) * groups + g] = factor * rows[., g] . source[token + t]` for one register tile.
 #[cube]
@@ -81,7 +81,7 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
     for index in 0..comptime!(count * groups) {
         sums[index] = Vector::new(0.0f32);
     }
-    #[unroll(tile.unroll)]
+    #[unroll]
     for index in 0..length {
         let chunk = first + index;
         #[unroll]
@@ -109,6 +109,28 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
 /// The factor comes last, so that rows times tokens and tokens times rows round alike.
 #[cube]
 pub(crate) fn block_products<E: Float, N: Size, R: Size, W: Size>(
+    rows: &Array<Vector<f32, R>>,
+    source: &[Vector<E, W>],
+    stream: &Stream,
+    token: usize,
+    scores: &mut Array<Vector<f32, N>>,
+    factor: f32,
+    #[comptime] dim: usize,
+    #[comptime] tile: RowTile,
+) {
+    if comptime!(tile.unpacks) {
+        let (tokens, stream) = unpacked::<E, N, W>(source, stream, token, dim, tile);
+        let tokens = tokens.with_vector_size::<W>();
+        let first = 0usize.runtime();
+        multiply::<f32, N, R, W>(rows, tokens, &stream, first, scores, factor, dim, tile);
+    } else {
+        multiply::<E, N, R, W>(rows, source, stream, token, scores, factor, dim, tile);
+    }
+}
+
+/// [`block_products`] with tokens as they are.
+#[cube]
+fn multiply<E: Float, N: Size, R: Size, W: Size>(
     rows: &Array<Vector<f32, R>>,
     source: &[Vector<E, W>],
     stream: &Stream,

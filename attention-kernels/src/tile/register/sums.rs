@@ -2,13 +2,41 @@
 
 use cubecl::prelude::*;
 
-use super::{RowTile, Stream, TOKEN_CHAIN, beside_row, filled, per_lane};
+use super::{RowTile, Stream, TOKEN_CHAIN, beside_row, filled, per_lane, unpacked};
 
 /// `sums[., g] = sums[., g] * decay[g] + sum over t < count of weights[t, g] * source[token + t]`.
 ///
 /// With `unroll`, `count` is taken to be the whole block: weights beyond it must be 0.
 #[cube]
 pub(crate) fn accumulate<E: Float, N: Size, R: Size, W: Size>(
+    sums: &mut Array<Vector<f32, R>>,
+    decay: &Array<Vector<f32, N>>,
+    #[comptime] decays: bool,
+    weights: &Array<Vector<f32, N>>,
+    source: &[Vector<E, W>],
+    stream: &Stream,
+    token: usize,
+    count: usize,
+    #[comptime] dim: usize,
+    #[comptime] tile: RowTile,
+) {
+    if comptime!(tile.unpacks) {
+        let (tokens, stream) = unpacked::<E, N, W>(source, stream, token, dim, tile);
+        let tokens = tokens.with_vector_size::<W>();
+        let first = 0usize.runtime();
+        add::<f32, N, R, W>(
+            sums, decay, decays, weights, tokens, &stream, first, count, dim, tile,
+        );
+    } else {
+        add::<E, N, R, W>(
+            sums, decay, decays, weights, source, stream, token, count, dim, tile,
+        );
+    }
+}
+
+/// [`accumulate`] with tokens as they are.
+#[cube]
+fn add<E: Float, N: Size, R: Size, W: Size>(
     sums: &mut Array<Vector<f32, R>>,
     decay: &Array<Vector<f32, N>>,
     #[comptime] decays: bool,

@@ -7,7 +7,7 @@ use attention_core::DType;
 use burn::tensor::{Device, Tensor};
 
 use super::{
-    measure::{Run, measure},
+    measure::{Turn, measure, repeat},
     report::{heading, milliseconds},
     workload::{Contender, Shape, Workload},
 };
@@ -96,6 +96,7 @@ pub fn run(kind: DeviceKind, quick: bool, filter: Option<&str>) -> Result<()> {
     for subject in &SUBJECTS {
         for backward in [false, true] {
             let shape = Shape {
+                head_dim: 64,
                 seq: subject.seq,
                 dtype: DType::F32,
                 causal: subject.causal,
@@ -161,8 +162,8 @@ fn measure_subject(
     });
     let with = without.with_options(options);
     with.check()?;
-    let runs: [Run; 2] = [Box::new(|| with.run()), Box::new(|| without.run())];
-    let medians = measure(&runs, time)?;
+    let turns: [Turn; 2] = [repeat(|| with.run()), repeat(|| without.run())];
+    let medians = measure(&turns, time)?;
     Ok(Line {
         with: medians[0],
         without: medians[1],

@@ -1,4 +1,4 @@
-//! Medians of interleaved runs, and what a device can do at best.
+//! Medians of contenders that take turns, and what a device can do at best.
 
 use std::time::{Duration, Instant};
 
@@ -8,24 +8,15 @@ use burn::tensor::{Device, Distribution, Tensor};
 use cubecl::{MemoryScope, client::Client};
 
 use super::workload::{Workload, wait};
-use crate::cli::verify::burn_dtype;
+use crate::{cli::verify::burn_dtype, device::DeviceKind};
 
-/// A contender runs at least this often after its warm-up.
-const FEWEST_RUNS: usize = 3;
-const MOST_RUNS: usize = 50;
-
-/// Medians.
-#[derive(Debug, Clone, Copy)]
-pub struct Timings {
-    /// This project's attention.
-    pub ours: Duration,
-    /// Burn's on the same device, where it runs there.
-    pub burn: Option<Duration>,
-    /// Burn's on flex.
-    pub flex: Duration,
-    /// cubek's unit kernel on the same device, where it has the pass.
-    pub cubek: Option<Duration>,
-}
+/// Each contender has this many turns in the time of a shape, or as many as [`FEWEST_ROUNDS`] where that is too short.
+const ROUNDS: u32 = 6;
+const FEWEST_ROUNDS: u32 = 3;
+/// Where a round takes longer, it is the only one after the warm-up.
+const LONG_ROUND: Duration = Duration::from_secs(20);
+/// Of the matrix product whose rate is measured.
+pub const PRODUCT_SIDE: usize = 1024;
 
 /// The time to the first result, compilation of attention's kernels included, and the bytes that the device's pools hold
 /// afterwards.
@@ -44,35 +35,55 @@ pub fn first_run(workload: &Workload, client: &Client) -> Result<(Duration, u64)
     Ok((first, reserved))
 }
 
-/// Whoever takes part: it runs once and waits for its device.
-pub type Run<'a> = Box<dyn Fn() -> Result<()> + 'a>;
+/// A contender's turn: runs back to back for as long as it is given, at least one, and the time of each.
+pub type Turn<'a> = Box<dyn Fn(Duration) -> Result<Vec<Duration>> + 'a>;
 
-/// The median time of each contender. They take turns, so that whatever else the machine does
-/// meets all of them.
+/// The turns of what runs once and waits for its device.
+pub fn repeat<'a>(run: impl Fn() -> Result<()> + 'a) -> Turn<'a> {
+    Box::new(move |slot| {
+        let clock = Instant::now();
+        let mut times = vec![timed(&run)?];
+        while clock.elapsed() < slot {
+            times.push(timed(&run)?);
+        }
+        Ok(times)
+    })
+}
+
+/// The median time of each contender. They take turns of equal length, so that whatever else the machine does meets
+/// all of them, and whoever comes after another has time to fill the caches with its own.
 ///
 /// # Errors
 /// What a contender fails with.
-pub fn measure(contenders: &[Run], time: Duration) -> Result<Vec<Duration>> {
-    for contender in contenders {
-        contender()?;
-    }
+pub fn measure(contenders: &[Turn], time: Duration) -> Result<Vec<Duration>> {
     let clock = Instant::now();
+    for contender in contenders {
+        contender(Duration::ZERO)?;
+    }
+    let fewest = if clock.elapsed() > LONG_ROUND {
+        1
+    } else {
+        FEWEST_ROUNDS
+    };
+    let slot = time / (ROUNDS * contenders.len() as u32);
     let mut times = vec![Vec::new(); contenders.len()];
-    let goes_on = |runs: usize| runs < FEWEST_RUNS || (runs < MOST_RUNS && clock.elapsed() < time);
-    while goes_on(times[0].len()) {
+    let clock = Instant::now();
+    let mut rounds = 0;
+    while rounds < fewest || clock.elapsed() < time {
         for (contender, times) in contenders.iter().zip(&mut times) {
-            times.push(timed(contender)?);
+            times.extend(contender(slot)?);
         }
+        rounds += 1;
     }
     Ok(times.into_iter().map(median).collect())
 }
 
-/// Floating-point operations a second of the device's matrix product, 1024 x 1024 x 1024, as Burn
-/// runs it.
+/// Floating-point operations a second of the device's matrix product, [`PRODUCT_SIDE`] in each direction, as Burn runs
+/// it.
 pub fn product_rate(dtype: DType, device: &Device) -> Result<f64> {
-    const SIDE: usize = 1024;
+    let shape = [PRODUCT_SIDE; 2];
     let random =
-        || Tensor::<2>::random([SIDE, SIDE], Distribution::Default, device).cast(burn_dtype(dtype));
+        || Tensor::<2>::random(shape, Distribution::Default, device).cast(burn_dtype(dtype));
     let (left, right) = (random(), random());
     let run = || {
         let product = left.clone().matmul(right.clone());
@@ -81,8 +92,52 @@ pub fn product_rate(dtype: DType, device: &Device) -> Result<f64> {
         Ok(())
     };
     run()?;
-    let times = (0..5).map(|_| timed(run)).collect::<Result<_>>()?;
-    Ok(2.0 * (SIDE as f64).powi(3) / median(times).as_secs_f64())
+    let times = (0..9).map(|_| timed(run)).collect::<Result<_>>()?;
+    Ok(rate(median(times)))
+}
+
+/// Operations a second of a product that takes so long.
+pub fn rate(product: Duration) -> f64 {
+    2.0 * (PRODUCT_SIDE as f64).powi(3) / product.as_secs_f64()
+}
+
+/// Bytes a second between memory and processor or chip, what is read and what is written together: by all threads that
+/// copy, where the device is the processor, else by the device that adds to a tensor.
+pub fn bandwidth(kind: DeviceKind) -> Result<f64> {
+    if kind.is_software() {
+        return Ok(host_bandwidth(std::thread::available_parallelism()?.get()));
+    }
+    const NUMBERS: usize = 1 << 26;
+    let device = kind.open()?;
+    let tensor = Tensor::<1>::ones([NUMBERS], &device);
+    let run = || {
+        let sum = tensor.clone().add_scalar(1.0);
+        wait(&device)?;
+        drop(sum);
+        Ok(())
+    };
+    run()?;
+    let times = (0..9).map(|_| timed(run)).collect::<Result<_>>()?;
+    Ok((2 * 4 * NUMBERS) as f64 / median(times).as_secs_f64())
+}
+
+fn host_bandwidth(threads: usize) -> f64 {
+    /// Of each thread: far more than caches hold.
+    const BYTES: usize = 1 << 28;
+    let mut buffers: Vec<_> = (0..threads)
+        .map(|_| (vec![1u8; BYTES], vec![0u8; BYTES]))
+        .collect();
+    let times = (0..5).map(|_| {
+        let clock = Instant::now();
+        std::thread::scope(|scope| {
+            for (from, to) in &mut buffers {
+                scope.spawn(|| to.copy_from_slice(from));
+            }
+        });
+        clock.elapsed()
+    });
+    let time = median(times.collect());
+    (2 * threads * BYTES) as f64 / time.as_secs_f64()
 }
 
 fn timed(run: impl FnOnce() -> Result<()>) -> Result<Duration> {
@@ -91,7 +146,8 @@ fn timed(run: impl FnOnce() -> Result<()>) -> Result<Duration> {
     Ok(clock.elapsed())
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// The middle one; of an even number, the later of the two.
+pub fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
 }

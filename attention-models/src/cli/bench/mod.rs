@@ -1,19 +1,31 @@
-//! `attention bench`: our attention beside Burn's own, in one run on one device.
+//! `attention bench`: our attention beside its peers, in one run on one device.
 
 mod code;
 mod cubek;
-mod measure;
+mod machine;
+pub(super) mod measure;
+mod page;
+mod peers;
+mod plots;
 mod report;
+mod startup;
 pub mod workload;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
+use attention_core::DType;
 use clap::Args;
 
 use cubek::UnitKernel;
-use measure::{Run, Timings, measure, product_rate};
-use report::{Line, print};
+use machine::Machine;
+use measure::{Turn, measure, product_rate, repeat};
+use peers::Peers;
+use report::{Line, Report, Who};
 use workload::{Contender, Shape, Workload, shapes};
 
 use crate::{
@@ -21,7 +33,7 @@ use crate::{
     device::{self, DeviceKind},
 };
 
-/// Measure attention beside Burn's own on the same device and beside its flex backend
+/// Measure attention beside Burn's own on the same device, its flex backend, torch and onnxruntime
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// The device: auto, cpu, vulkan, wgpu, cuda, rocm or metal
@@ -30,14 +42,26 @@ pub struct BenchArgs {
     /// Also write the numbers to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only shapes whose name contains this, such as `N1024 f32 causal`
+    /// Also write a page, pictures and the numbers into this folder
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// A Python with torch and onnxruntime, which then take turns with ours; `cargo xtask bench` has one
+    #[arg(long, value_name = "PYTHON")]
+    peers: Option<PathBuf>,
+    /// A line for the report, such as the version of a library
+    #[arg(long, value_name = "TEXT")]
+    note: Vec<String>,
+    /// Only shapes whose name contains this, such as `D64 N1024 f32 causal`
     #[arg(long, value_name = "S")]
     filter: Option<String>,
     /// Leave out the longest sequence, and measure for a shorter time
     #[arg(long)]
     quick: bool,
+    /// Run every shape once and say how long that took, instead
+    #[arg(long, conflicts_with_all = ["json", "report", "peers", "note", "code"])]
+    startup: bool,
     /// Measure what masks, score modifications and block maps as code cost and save, instead
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "report", "peers", "note"])]
     code: bool,
 }
 
@@ -51,6 +75,42 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if args.code {
         return code::run(kind, args.quick, args.filter.as_deref());
     }
+    let shapes = wanted(args, kind)?;
+    if args.startup {
+        return startup::run(kind, &shapes);
+    }
+    let peers = match &args.peers {
+        Some(python) => Some(Peers::start(
+            python,
+            std::thread::available_parallelism()?.get(),
+        )?),
+        None => None,
+    };
+    let mut notes = args.note.clone();
+    if let Some(peers) = &peers {
+        let versions = peers.versions.iter();
+        notes.extend(versions.map(|(who, version)| format!("{} {version}", who.name())));
+    }
+    let products = products(&shapes, kind, peers.as_ref())?;
+    let bandwidth = measure::bandwidth(kind)?;
+    let report = Report {
+        kind,
+        machine: Machine::here(kind, notes)?,
+        lines: lines(shapes, kind, args.quick, peers.as_ref())?,
+        products,
+        bandwidth,
+    };
+    report.print()?;
+    if let Some(file) = &args.json {
+        write(file, &report.json()?)?;
+    }
+    if let Some(folder) = &args.report {
+        page::write_into(&report, folder)?;
+    }
+    Ok(())
+}
+
+fn wanted(args: &BenchArgs, kind: DeviceKind) -> Result<Vec<Shape>> {
     let wanted = |shape: &Shape| {
         let name = shape.to_string();
         args.filter.as_ref().is_none_or(|part| name.contains(part))
@@ -64,27 +124,35 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         "no shape that {kind} can run has `{}` in its name",
         args.filter.as_deref().unwrap_or_default()
     );
-    let time = Duration::from_secs(if args.quick { 1 } else { 3 });
+    Ok(shapes)
+}
 
+fn lines(
+    shapes: Vec<Shape>,
+    kind: DeviceKind,
+    quick: bool,
+    peers: Option<&Peers>,
+) -> Result<Vec<Line>> {
+    let time = Duration::from_secs(if quick { 2 } else { 6 });
     let bar = progress(shapes.len())?;
     let mut lines = Vec::new();
     for shape in shapes {
         bar.set_message(shape.to_string());
-        let line = measure_shape(shape, kind, time)?;
+        let line = measure_shape(shape, kind, time, peers)?;
         bar.suspend(|| eprintln!("{line}"));
         bar.inc(1);
         lines.push(line);
     }
     bar.finish_and_clear();
-    print(kind, &lines)?;
-    if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&report::json(kind, &lines)?)?;
-        fs::write(path, text).with_context(|| format!("`{}` cannot be written", path.display()))?;
-    }
-    Ok(())
+    Ok(lines)
 }
 
-fn measure_shape(shape: Shape, kind: DeviceKind, time: Duration) -> Result<Line> {
+fn measure_shape(
+    shape: Shape,
+    kind: DeviceKind,
+    time: Duration,
+    peers: Option<&Peers>,
+) -> Result<Line> {
     let (here, flex) = (kind.open()?, DeviceKind::Cpu.open()?);
     let ours = Workload::new(shape, Contender::Ours, &here);
     let client = kind.client()?;
@@ -95,38 +163,80 @@ fn measure_shape(shape: Shape, kind: DeviceKind, time: Duration) -> Result<Line>
     // made for; it has no backward.
     let elsewhere = kind != DeviceKind::Cpu;
     let burn = elsewhere.then(|| Workload::new(shape, Contender::Burn, &here));
-    let burn = burn.filter(|burn| runs("Burn's attention", shape, kind, burn.check()));
+    let burn = burn.filter(|burn| runs(Who::Burn, shape, kind, burn.check()));
     let unit = (elsewhere && !shape.backward).then(|| UnitKernel::new(&ours, &client));
-    let unit = unit.filter(|unit| runs("cubek's unit kernel", shape, kind, unit.run()));
-    let mut contenders: Vec<Run> = vec![Box::new(|| ours.run()), Box::new(|| on_flex.run())];
-    contenders.extend(burn.as_ref().map(|burn| Box::new(|| burn.run()) as Run));
-    contenders.extend(unit.as_ref().map(|unit| Box::new(|| unit.run()) as Run));
+    let unit = unit.filter(|unit| runs(Who::Cubek, shape, kind, unit.run()));
+    let mut turns: Vec<(Who, Turn)> = vec![
+        (Who::Ours, repeat(|| ours.run())),
+        (Who::Flex, repeat(|| on_flex.run())),
+    ];
+    turns.extend(burn.as_ref().map(|burn| (Who::Burn, repeat(|| burn.run()))));
+    turns.extend(
+        unit.as_ref()
+            .map(|unit| (Who::Cubek, repeat(|| unit.run()))),
+    );
+    let mut graph = None;
+    if let (Some(peers), Some(device)) = (peers, peers::device_for(kind)) {
+        for (who, _) in &peers.versions {
+            let prepared = peers.prepare(*who, shape, device);
+            if let Ok(how) = &prepared
+                && *who == Who::OnnxRuntime
+            {
+                graph = Some(how.clone());
+            }
+            if prepared.is_ok() {
+                turns.push((*who, peers.turns(*who)));
+            }
+        }
+    }
 
-    let medians = measure(&contenders, time)?;
-    let (flex, others) = (medians[1], &medians[2..]);
-    let timings = Timings {
-        ours: medians[0],
-        flex,
-        burn: if elsewhere {
-            burn.as_ref().and(others.first().copied())
-        } else {
-            Some(flex)
-        },
-        cubek: unit.as_ref().and(others.last().copied()),
-    };
+    let (everyone, turns): (Vec<_>, Vec<_>) = turns.into_iter().unzip();
+    let mut medians: Vec<_> = everyone.into_iter().zip(measure(&turns, time)?).collect();
+    if !elsewhere {
+        medians.push((Who::Burn, medians[1].1));
+    }
     Ok(Line {
         shape,
         first,
         peak_memory,
-        timings,
-        product_rate: product_rate(shape.dtype, &here)?,
+        medians,
+        graph,
     })
 }
 
 /// Whether a peer ran; says why not.
-fn runs(peer: &str, shape: Shape, kind: DeviceKind, outcome: Result<()>) -> bool {
+fn runs(peer: Who, shape: Shape, kind: DeviceKind, outcome: Result<()>) -> bool {
     if let Err(error) = &outcome {
-        eprintln!("{shape}: {peer} does not run on {kind}: {error}");
+        let peer = peer.name();
+        eprintln!("{shape}: {peer}'s attention does not run on {kind}: {error}");
     }
     outcome.is_ok()
+}
+
+/// The fastest matrix product of each dtype: Burn's on the device, and where that is the processor, torch's.
+fn products(
+    shapes: &[Shape],
+    kind: DeviceKind,
+    peers: Option<&Peers>,
+) -> Result<Vec<(DType, f64, &'static str)>> {
+    let here = kind.open()?;
+    let mut products = Vec::new();
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        if !shapes.iter().any(|shape| shape.dtype == dtype) {
+            continue;
+        }
+        let mut best = (dtype, product_rate(dtype, &here)?, "Burn's");
+        let torch = peers.filter(|_| kind.is_software());
+        if let Some(Ok(rate)) = torch.map(|peers| peers.product_rate(dtype))
+            && rate > best.1
+        {
+            best = (dtype, rate, "torch's");
+        }
+        products.push(best);
+    }
+    Ok(products)
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("`{}` cannot be written", file.display()))
 }

@@ -3,10 +3,62 @@
 use std::{fmt, time::Duration};
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use attention_core::DType;
+use serde_json::{Map, Value, json};
 
-use super::{measure::Timings, workload::Shape};
+use super::{machine::Machine, workload::Shape};
 use crate::{cli::table::Table, device::DeviceKind};
+
+/// Whose attention was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// This project's.
+    Ours,
+    /// Burn's own, as it ships, on the same device.
+    Burn,
+    /// Burn's on flex.
+    Flex,
+    /// cubek's unit kernel on the same device.
+    Cubek,
+    /// torch's, in a Python.
+    Torch,
+    /// onnxruntime's, in a Python.
+    OnnxRuntime,
+}
+
+impl Who {
+    /// All but ours.
+    pub const PEERS: [Self; 5] = [
+        Self::Torch,
+        Self::OnnxRuntime,
+        Self::Burn,
+        Self::Flex,
+        Self::Cubek,
+    ];
+
+    /// In headings and legends, and for the script of the peers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Burn => "Burn",
+            Self::Flex => "flex",
+            Self::Cubek => "cubek",
+            Self::Torch => "torch",
+            Self::OnnxRuntime => "onnxruntime",
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Burn => "burn_seconds",
+            Self::Cubek => "cubek_unit_seconds",
+            Self::Ours => "ours_seconds",
+            Self::Flex => "flex_seconds",
+            Self::Torch => "torch_seconds",
+            Self::OnnxRuntime => "onnxruntime_seconds",
+        }
+    }
+}
 
 /// What was measured of one shape.
 pub struct Line {
@@ -16,100 +68,156 @@ pub struct Line {
     pub first: Duration,
     /// Bytes that the device held after it.
     pub peak_memory: u64,
-    /// Medians.
-    pub timings: Timings,
-    /// Floating-point operations a second of the device's matrix product.
-    pub product_rate: f64,
+    /// Ours first; who does not run is not there.
+    pub medians: Vec<(Who, Duration)>,
+    /// Which of its graphs was onnxruntime's fastest.
+    pub graph: Option<String>,
 }
 
 impl Line {
-    fn rate(&self) -> f64 {
-        self.shape.cost().flops as f64 / self.timings.ours.as_secs_f64()
+    /// The median, where this one runs.
+    pub fn time(&self, who: Who) -> Option<Duration> {
+        let median = self.medians.iter().find(|(there, _)| *there == who);
+        median.map(|(_, time)| *time)
     }
 
-    /// For the table: `-` for a peer that does not run.
-    fn ratio(&self, peer: Option<Duration>) -> String {
-        peer.map_or("-".into(), |peer| format!("{:.2}", self.faster_than(peer)))
+    /// Floating-point operations a second, of those that attention cannot do without.
+    pub fn rate(&self, who: Who) -> Option<f64> {
+        let flops = self.shape.cost().flops as f64;
+        self.time(who).map(|time| flops / time.as_secs_f64())
     }
 
-    fn faster_than(&self, peer: Duration) -> f64 {
-        peer.as_secs_f64() / self.timings.ours.as_secs_f64()
+    /// How many times as fast as this peer ours is.
+    pub fn times_as_fast(&self, peer: Who) -> Option<f64> {
+        Some(self.time(peer)?.as_secs_f64() / self.time(Who::Ours)?.as_secs_f64())
     }
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (shape, time) = (self.shape, milliseconds(self.timings.ours));
-        let ratio = self.ratio(self.timings.burn);
-        write!(f, "{shape}: {time:.2} ms, {ratio} x Burn's")
+        let time = self.time(Who::Ours).unwrap_or_default();
+        write!(f, "{}: {:.2} ms", self.shape, milliseconds(time))?;
+        for peer in Who::PEERS {
+            if let Some(ratio) = self.times_as_fast(peer) {
+                write!(f, ", {ratio:.2} x {}", peer.name())?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// All that was measured on one device.
+pub struct Report {
+    /// The device.
+    pub kind: DeviceKind,
+    /// Where it was measured, and with what.
+    pub machine: Machine,
+    /// A line for each shape.
+    pub lines: Vec<Line>,
+    /// Floating-point operations a second of the fastest matrix product at hand, and whose it is.
+    pub products: Vec<(DType, f64, &'static str)>,
+    /// Bytes a second.
+    pub bandwidth: f64,
+}
+
+impl Report {
+    /// The peers that ran at least once. On `cpu` Burn's attention is flex's and named once.
+    pub fn peers(&self) -> Vec<Who> {
+        let ran = |who: &Who| self.lines.iter().any(|line| line.time(*who).is_some());
+        let twice = |who: &Who| *who == Who::Flex && self.kind == DeviceKind::Cpu;
+        let peers = Who::PEERS.into_iter();
+        peers.filter(|who| ran(who) && !twice(who)).collect()
+    }
+
+    /// Operations a second of the matrix product, 0 where it was not measured.
+    pub fn product(&self, dtype: DType) -> f64 {
+        let product = self.products.iter().find(|(there, ..)| *there == dtype);
+        product.map_or(0.0, |(_, rate, _)| *rate)
+    }
+
+    /// Headings, and the cells of every line.
+    pub fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let peers = self.peers();
+        let mut headings = vec!["B1 H8".to_string()];
+        headings.extend(peers.iter().map(|peer| format!("x {}", peer.name())));
+        headings.extend(
+            ["ms", "GFLOP/s", "of matmul", "memory MiB", "first launch s"].map(String::from),
+        );
+        let row = |line: &Line| {
+            let rate = line.rate(Who::Ours).unwrap_or_default();
+            let ratio = |peer: &Who| {
+                let ratio = line.times_as_fast(*peer);
+                ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"))
+            };
+            let mut cells = vec![line.shape.to_string()];
+            cells.extend(peers.iter().map(ratio));
+            let time = line.time(Who::Ours).unwrap_or_default();
+            cells.extend([
+                format!("{:.2}", milliseconds(time)),
+                format!("{:.1}", rate / 1e9),
+                format!("{:.0}%", 100.0 * rate / self.product(line.shape.dtype)),
+                format!("{:.1}", line.peak_memory as f64 / f64::from(1 << 20)),
+                format!("{:.2}", line.first.as_secs_f64()),
+            ]);
+            cells
+        };
+        (headings, self.lines.iter().map(row).collect())
+    }
+
+    /// Prints the table.
+    pub fn print(&self) -> Result<()> {
+        let (headings, rows) = self.cells();
+        let mut table = Table::new(headings);
+        for row in rows {
+            table.push(row);
+        }
+        println!("{}\n\n{table}", heading(self.kind)?);
+        println!("x: how many times as fast as that peer (medians, taking turns)");
+        Ok(())
+    }
+
+    /// The same as data, a line for each shape.
+    pub fn json(&self) -> Result<String> {
+        let lines: Vec<_> = self
+            .lines
+            .iter()
+            .map(|line| json_line(line).to_string())
+            .collect();
+        let product = |(dtype, rate, whose): &(DType, f64, &str)| json!({ "dtype": dtype, "flops_per_second": rate, "whose": whose });
+        let products: Vec<_> = self.products.iter().map(product).collect();
+        Ok(format!(
+            "{{\"device\": {}, \"name\": {}, \"batch\": 1, \"heads\": 8,\n\"machine\": {},\n\"matmul\": {},\n\
+             \"bytes_per_second\": {:.4e},\n\"shapes\": [\n{}\n]}}\n",
+            json!(self.kind.name()),
+            json!(self.kind.facts()?.name),
+            serde_json::to_string(&self.machine)?,
+            json!(products),
+            self.bandwidth,
+            lines.join(",\n"),
+        ))
+    }
+}
+
+fn json_line(line: &Line) -> Value {
+    let shape = line.shape;
+    let mut object = Map::new();
+    object.insert("head_dim".into(), json!(shape.head_dim));
+    object.insert("seq".into(), json!(shape.seq));
+    object.insert("dtype".into(), json!(shape.dtype));
+    object.insert("causal".into(), json!(shape.causal));
+    object.insert("backward".into(), json!(shape.backward));
+    for who in [Who::Ours].into_iter().chain(Who::PEERS) {
+        let seconds = line.time(who).map(|time| time.as_secs_f64());
+        object.insert(who.key().into(), json!(seconds));
+    }
+    object.insert("memory_bytes".into(), json!(line.peak_memory));
+    let first = line.first.as_secs_f64();
+    object.insert("first_run_seconds".into(), json!(first));
+    Value::Object(object)
 }
 
 pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
-}
-
-/// Prints the table.
-pub fn print(kind: DeviceKind, lines: &[Line]) -> Result<()> {
-    let mut table = Table::new([
-        "B1 H8 D64",
-        "ours ms",
-        "x Burn's",
-        "x flex",
-        "x cubek's",
-        "GFLOP/s",
-        "of matmul",
-        "memory MiB",
-        "first run s",
-    ]);
-    for line in lines {
-        table.push([
-            line.shape.to_string(),
-            format!("{:.2}", milliseconds(line.timings.ours)),
-            line.ratio(line.timings.burn),
-            line.ratio(Some(line.timings.flex)),
-            line.ratio(line.timings.cubek),
-            format!("{:.1}", line.rate() / 1e9),
-            format!("{:.0}%", 100.0 * line.rate() / line.product_rate),
-            format!("{:.1}", line.peak_memory as f64 / f64::from(1 << 20)),
-            format!("{:.2}", line.first.as_secs_f64()),
-        ]);
-    }
-    println!("{}\n\n{table}", heading(kind)?);
-    println!(
-        "x: how many times as fast as Burn's attention on this device and on flex, and as cubek's unit kernel (medians, taking turns)"
-    );
-    Ok(())
-}
-
-/// The same as data.
-pub fn json(kind: DeviceKind, lines: &[Line]) -> Result<Value> {
-    let line = |line: &Line| {
-        json!({
-            "seq": line.shape.seq,
-            "dtype": line.shape.dtype,
-            "causal": line.shape.causal,
-            "backward": line.shape.backward,
-            "ours_seconds": line.timings.ours.as_secs_f64(),
-            "burn_seconds": line.timings.burn.map(|time| time.as_secs_f64()),
-            "flex_seconds": line.timings.flex.as_secs_f64(),
-            "cubek_unit_seconds": line.timings.cubek.map(|time| time.as_secs_f64()),
-            "times_burn": line.timings.burn.map(|time| line.faster_than(time)),
-            "times_flex": line.faster_than(line.timings.flex),
-            "flops_per_second": line.rate(),
-            "matmul_flops_per_second": line.product_rate,
-            "memory_bytes": line.peak_memory,
-            "first_run_seconds": line.first.as_secs_f64(),
-        })
-    };
-    Ok(json!({
-        "device": kind.name(),
-        "name": kind.facts()?.name,
-        "batch": 1,
-        "heads": 8,
-        "head_dim": 64,
-        "shapes": lines.iter().map(line).collect::<Vec<_>>(),
-    }))
 }
 
 pub fn heading(kind: DeviceKind) -> Result<String> {

@@ -10,6 +10,7 @@ use burn::tensor::{
     Device, Distribution, Tensor, TensorData, module::attention as burn_attention,
     ops::AttentionModuleOptions,
 };
+use serde::Serialize;
 
 use crate::{
     cli::verify::burn_dtype,
@@ -19,11 +20,13 @@ use crate::{
 
 const BATCH: usize = 1;
 const HEADS: usize = 8;
-const HEAD_DIM: usize = 64;
+const HEAD_DIMS: [usize; 2] = [64, 128];
 
-/// Self-attention of one batch element with 8 heads of 64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Self-attention of one batch element with 8 heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Shape {
+    /// Of queries, keys and values.
+    pub head_dim: usize,
     /// Queries and keys.
     pub seq: usize,
     /// The type of the tensors.
@@ -42,16 +45,17 @@ pub fn shapes(quick: bool) -> Vec<Shape> {
         &[256, 1024, 4096]
     };
     let mut shapes = Vec::new();
-    for &seq in lengths {
-        for dtype in [DType::F32, DType::F16] {
-            for causal in [false, true] {
-                for backward in [false, true] {
-                    shapes.push(Shape {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for backward in [false, true] {
+            for head_dim in HEAD_DIMS {
+                for &seq in lengths {
+                    shapes.extend([false, true].map(|causal| Shape {
+                        head_dim,
                         seq,
                         dtype,
                         causal,
                         backward,
-                    });
+                    }));
                 }
             }
         }
@@ -68,21 +72,26 @@ impl Shape {
 
     /// `[batch, heads, seq, head_dim]`.
     pub fn dims(&self) -> [usize; 4] {
-        [BATCH, HEADS, self.seq, HEAD_DIM]
+        [BATCH, HEADS, self.seq, self.head_dim]
     }
 
-    /// Floating-point operations and bytes that it cannot do without.
-    pub fn cost(&self) -> Cost {
-        let problem = AttentionProblem {
+    /// Self-attention.
+    pub fn problem(&self) -> AttentionProblem {
+        AttentionProblem {
             batch: BATCH,
             heads: HEADS,
             kv_heads: HEADS,
             value_heads: HEADS,
             seq_q: self.seq,
             seq_kv: self.seq,
-            head_dim: HEAD_DIM,
-            value_dim: HEAD_DIM,
-        };
+            head_dim: self.head_dim,
+            value_dim: self.head_dim,
+        }
+    }
+
+    /// Floating-point operations and bytes that it cannot do without.
+    pub fn cost(&self) -> Cost {
+        let problem = self.problem();
         let forward = forward_cost(&problem, &self.spec(), self.dtype);
         if !self.backward {
             return forward;
@@ -94,7 +103,8 @@ impl Shape {
         }
     }
 
-    fn spec(&self) -> AttentionSpec {
+    /// Causal or not.
+    pub fn spec(&self) -> AttentionSpec {
         AttentionSpec {
             causal: self.causal.then_some(CausalAlignment::BottomRight),
             ..AttentionSpec::default()
@@ -110,7 +120,8 @@ impl fmt::Display for Shape {
         } else {
             "forward"
         };
-        write!(f, "N{} {}{causal} {pass}", self.seq, self.dtype)
+        let (dim, seq, dtype) = (self.head_dim, self.seq, self.dtype);
+        write!(f, "D{dim} N{seq} {dtype}{causal} {pass}")
     }
 }
 

@@ -15,6 +15,8 @@ use super::{
     MhaInput,
     multi_head::{combined_mask, merge_heads, split_heads},
 };
+#[cfg(feature = "cube")]
+use crate::ops::Engine;
 use crate::ops::{AttentionOptions, accept, try_differential_attention};
 
 /// Differential attention, whose heads are each the difference of two attention maps over values
@@ -123,6 +125,8 @@ impl DifferentialAttention {
             block_map: input.block_map,
             #[cfg(feature = "cube")]
             weight_mod: None,
+            #[cfg(feature = "cube")]
+            engine: Engine::Auto,
         };
         let heads = try_differential_attention(
             halves(query, self.n_heads),

@@ -17,7 +17,7 @@ use burn::{
 
 use crate::ops::{AttentionOptions, accept, try_attention};
 #[cfg(feature = "cube")]
-use crate::ops::{WeightMod, variants};
+use crate::ops::{Engine, WeightMod, variants};
 pub(super) use input::combined_mask;
 
 /// Multi-head attention, self or cross, with grouped key and value heads, computed without storing
@@ -121,6 +121,8 @@ impl MultiHeadAttention {
             block_map: input.block_map,
             #[cfg(feature = "cube")]
             weight_mod: dropout,
+            #[cfg(feature = "cube")]
+            engine: Engine::Auto,
         };
         let context = try_attention(query, key, value, options)?;
         Ok(self.output.forward(merge_heads(context)))

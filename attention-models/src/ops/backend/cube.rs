@@ -112,6 +112,7 @@ fn kernel_inputs(inputs: Inputs<CubeBackend>, call: Call) -> softmax::Inputs {
         value: tensor_ref(inputs.value),
         mask: inputs.mask.into_option().map(tensor_ref),
         bias: inputs.bias.into_option().map(tensor_ref),
+        engine: call.engine,
         modification: call.modification,
         floats: inputs.floats.into_option().map(flat_ref),
         integers: inputs.integers.into_option().map(flat_ref),

@@ -151,6 +151,7 @@ fn kernel_inputs(uploads: &Uploads, inputs: &Inputs<Flex>, call: Call) -> softma
         value: uploads.view(&inputs.value),
         mask: inputs.mask.as_option().map(|mask| uploads.view(mask)),
         bias: inputs.bias.as_option().map(|bias| uploads.view(bias)),
+        engine: call.engine,
         modification: call.modification,
         floats: inputs.floats.as_option().map(|tensor| uploads.flat(tensor)),
         integers: flat(&inputs.integers),

@@ -103,6 +103,7 @@ pub(super) fn attention(
     let call = Call {
         spec: options.spec,
         modification: flat.modification,
+        engine: options.engine,
         blocks,
         recorded: false,
     };

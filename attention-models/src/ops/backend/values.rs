@@ -1,7 +1,7 @@
 //! The values that cross the dispatch boundary.
 
 use attention_core::AttentionSpec;
-use attention_kernels::{block_map::BlockShape, modification::Modification};
+use attention_kernels::{block_map::BlockShape, modification::Modification, softmax::Engine};
 use burn::backend::{
     Backend, ExtensionType,
     tensor::{BoolTensor, FloatTensor, IntTensor},
@@ -36,6 +36,7 @@ pub enum MaybeInt<B: Backend> {
 pub struct Call {
     pub spec: AttentionSpec,
     pub modification: Modification,
+    pub engine: Engine,
     /// What the block map was made for.
     pub blocks: Option<BlockShape>,
     /// Whether a backward pass follows, which reads the same inputs.

@@ -1,7 +1,10 @@
 //! Maps on Burn's buffers.
 
 use attention_core::AttentionSpec;
-use attention_kernels::{modification::Modification, softmax::maps};
+use attention_kernels::{
+    modification::Modification,
+    softmax::{Engine, maps},
+};
 use burn::backend::TensorMetadata;
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
@@ -28,6 +31,7 @@ impl MapOps for CubeBackend {
         let call = Call {
             spec,
             modification,
+            engine: Engine::Auto,
             blocks: None,
             recorded: false,
         };

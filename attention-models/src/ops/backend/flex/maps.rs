@@ -1,7 +1,10 @@
 //! Maps by the CubeCL CPU runtime on what lies in flex's memory.
 
 use attention_core::{AttentionError, AttentionSpec};
-use attention_kernels::{modification::Modification, softmax::maps};
+use attention_kernels::{
+    modification::Modification,
+    softmax::{Engine, maps},
+};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::DType;
 
@@ -50,6 +53,7 @@ fn compute(
     let call = Call {
         spec: *spec,
         modification,
+        engine: Engine::Auto,
         blocks: None,
         recorded: false,
     };

@@ -1,0 +1,212 @@
+//! Which tile engine multiplies.
+
+use std::{fmt, str::FromStr};
+
+use attention_core::{AttentionError, AttentionProblem};
+
+use super::{
+    cmma::{FragmentPlan, fragment_plan},
+    mma::{self, MatrixWalk, matrix_plan},
+    plan::{Plan, Walk, is_software},
+    setup::Setup,
+    tensors::Inputs,
+    tune::{self, TuneKey},
+};
+
+/// How rows and tokens are multiplied. Attention maps, and the gradients of biases and tables, always
+/// run on [`Register`](Self::Register).
+///
+/// ```
+/// use attention_kernels::softmax::Engine;
+///
+/// assert_eq!("cmma".parse::<Engine>()?, Engine::Cmma);
+/// assert_eq!(
+///     "tensor".parse::<Engine>().unwrap_err().to_string(),
+///     "`engine` is tensor; accepted: auto, register, cmma, mma, tuned",
+/// );
+/// # Ok::<(), attention_core::AttentionError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// The one that suits the device and the element type.
+    #[default]
+    Auto,
+    /// Arithmetic in registers: every device has it.
+    Register,
+    /// Cooperative matrices, whose fragments only the device can read.
+    Cmma,
+    /// Matrix instructions whose register layout is known.
+    Mma,
+    /// The fastest of the engines and tiles that the device has: measured by the first call of a kind of
+    /// problem, which takes as long as compiling and running them all, and kept for the calls after it.
+    /// With the feature `persistence`, also for those of later processes; without it, another process may
+    /// choose otherwise and differ in the last bits.
+    Tuned,
+}
+
+impl Engine {
+    /// Every choice.
+    pub const ALL: [Self; 5] = [
+        Self::Auto,
+        Self::Register,
+        Self::Cmma,
+        Self::Mma,
+        Self::Tuned,
+    ];
+
+    /// As it is spelled.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Register => "register",
+            Self::Cmma => "cmma",
+            Self::Mma => "mma",
+            Self::Tuned => "tuned",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Engine {
+    type Err = AttentionError;
+
+    fn from_str(name: &str) -> Result<Self, AttentionError> {
+        let found = Self::ALL.into_iter().find(|engine| engine.name() == name);
+        found.ok_or_else(|| AttentionError::Value {
+            argument: "engine",
+            given: name.into(),
+            accepted: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// The engine of one walk, with its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    Register(Plan),
+    Fragments(FragmentPlan),
+    Matrix(Plan),
+}
+
+impl Setup<'_> {
+    /// The engine that was asked for, or the one that suits the device.
+    pub fn choose(&self, walk: MatrixWalk) -> Result<Chosen, AttentionError> {
+        let register = || Some(Chosen::Register(self.register_plan(walk)));
+        let (fragments, matrix) = (|| self.fragments(walk), || self.matrix(walk));
+        let chosen = match self.engine {
+            Engine::Register => register(),
+            Engine::Cmma => fragments(),
+            Engine::Mma => matrix(),
+            // A software rasterizer only imitates cooperative matrices.
+            Engine::Auto | Engine::Tuned if is_software(self.client.properties()) => register(),
+            // Less than a tile of rows: what counts is that many cubes share their keys.
+            Engine::Auto | Engine::Tuned
+                if walk == MatrixWalk::Forward && self.problem.seq_q < mma::ROWS =>
+            {
+                register()
+            }
+            Engine::Auto | Engine::Tuned => matrix().or_else(fragments).or_else(register),
+        };
+        chosen.ok_or_else(|| AttentionError::Value {
+            argument: "engine",
+            given: self.engine.to_string(),
+            accepted: format!(
+                "auto, register or tuned: for {} in {} dimensions, this device has no matrices of its \
+                 kind or too little shared memory",
+                self.elem,
+                self.problem.head_dim.max(self.problem.value_dim),
+            ),
+        })
+    }
+
+    /// Launches a walk as it was chosen, or by the fastest candidate: `launch` may be called more often
+    /// than once.
+    pub fn launch_walk(
+        &self,
+        walk: MatrixWalk,
+        inputs: &Inputs,
+        chosen: &Chosen,
+        launch: &(dyn Fn(&Chosen) + Sync),
+    ) {
+        if self.engine == Engine::Tuned {
+            let candidates = self.candidates(walk, *chosen);
+            let key = TuneKey::new(self.kind(walk, inputs), candidates.len());
+            tune::launch_fastest(self.client, &key, &|index| launch(&candidates[index]));
+        } else {
+            launch(chosen);
+        }
+    }
+
+    /// What could be faster than `chosen`, after it.
+    fn candidates(&self, walk: MatrixWalk, chosen: Chosen) -> Vec<Chosen> {
+        let mut candidates = vec![chosen];
+        let plan = self.register_plan(walk);
+        let registers = plan.variants(self.client.properties(), self.mapped);
+        let others = [self.matrix(walk), self.fragments(walk)]
+            .into_iter()
+            .flatten();
+        let registers = [plan].into_iter().chain(registers).map(Chosen::Register);
+        for other in others.chain(registers) {
+            if !candidates.contains(&other) {
+                candidates.push(other);
+            }
+        }
+        candidates.truncate(tune::MOST_CANDIDATES);
+        candidates
+    }
+
+    fn matrix(&self, walk: MatrixWalk) -> Option<Chosen> {
+        let properties = self.client.properties();
+        matrix_plan(properties, walk, &self.problem, self.elem, self.mapped).map(Chosen::Matrix)
+    }
+
+    fn fragments(&self, walk: MatrixWalk) -> Option<Chosen> {
+        let properties = self.client.properties();
+        fragment_plan(properties, walk, &self.problem, self.elem).map(Chosen::Fragments)
+    }
+
+    fn register_plan(&self, walk: MatrixWalk) -> Plan {
+        match walk {
+            MatrixWalk::Forward => self.plan(Walk::Forward).for_rows(self.problem.seq_q),
+            MatrixWalk::Query | MatrixWalk::Key => self.plan(Walk::Backward),
+        }
+    }
+
+    /// Problems of one kind are taken to be fastest by the same choice: lengths to the next power of 2.
+    fn kind(&self, walk: MatrixWalk, inputs: &Inputs) -> String {
+        let AttentionProblem {
+            batch,
+            heads,
+            kv_heads,
+            value_heads,
+            seq_q,
+            seq_kv,
+            head_dim,
+            value_dim,
+        } = self.problem;
+        let [rows, queries, keys] = [batch * heads, seq_q, seq_kv].map(usize::next_power_of_two);
+        let code = &inputs.modification.code;
+        let options = [
+            ("causal", self.causal()),
+            ("softcap", self.softcap()),
+            ("mask", inputs.mask.is_some()),
+            ("bias", inputs.bias.is_some()),
+            ("score modification", code.modifies()),
+            ("mask as code", code.masks()),
+            ("factors", code.reweighs()),
+            ("block map", self.mapped),
+        ];
+        let options = options.into_iter().filter(|(_, given)| *given);
+        let options: Vec<_> = options.map(|(name, _)| name).collect();
+        format!(
+            "{walk:?} {} {head_dim}/{value_dim}, {rows} x {queries} queries, {keys} keys, heads \
+             {heads}/{kv_heads}/{value_heads}, {options:?}",
+            self.elem
+        )
+    }
+}

@@ -1,0 +1,140 @@
+//! Keys in parts: where few rows would leave most of a device idle, several cubes share a row, each
+//! with a part of its keys, and what they find is combined by its log-sum-exp (Flash-Decoding,
+//! <https://crfm.stanford.edu/2023/10/12/flashdecoding.html>).
+
+use cubecl::{ir::HardwareProperties, prelude::*};
+
+use super::{args::Sizes, plan::Plan};
+
+/// How the keys of every row are divided.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone))]
+pub(crate) struct KeySplit {
+    /// Parts of the keys.
+    pub parts: usize,
+    /// Keys of a part; the last has what is left.
+    pub tokens: usize,
+}
+
+/// What one unit has of it.
+#[derive(CubeType)]
+pub(crate) struct KeyPart {
+    pub tile: usize,
+    /// The first key of the part, and one past its last.
+    pub start: usize,
+    pub end: usize,
+    /// Where the results of the part begin, among those of all parts.
+    pub first_row: usize,
+}
+
+#[cube]
+impl KeyPart {
+    /// The parts of a tile come one after the other.
+    pub fn new(split: &ComptimeOption<KeySplit>, index: usize, sizes: &Sizes) -> KeyPart {
+        let mut tile = index;
+        let mut start = 0usize.runtime();
+        let mut end = sizes.seq_kv;
+        let mut first_row = 0usize.runtime();
+        #[comptime]
+        match split {
+            ComptimeOption::Some(split) => {
+                let part = index % split.parts;
+                tile = index / split.parts;
+                start = part * split.tokens;
+                end = min(start + split.tokens, sizes.seq_kv);
+                first_row = part * (sizes.batch * sizes.heads * sizes.seq_q);
+            }
+            ComptimeOption::None => {}
+        }
+        KeyPart {
+            tile,
+            start,
+            end,
+            first_row,
+        }
+    }
+}
+
+/// Parts of the keys, and keys of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub count: usize,
+    pub tokens: usize,
+}
+
+/// A part has at least this many keys: less would not pay for the combination.
+const FEWEST_TOKENS: usize = 256;
+/// More parts would make the combination the longest part of the call.
+const MOST_PARTS: usize = 64;
+/// Cubes that a GPU runs at once, where it does not say.
+const UNKNOWN_MULTIPROCESSORS: u32 = 32;
+
+impl Parts {
+    /// The parts in which a call with so many row tiles keeps the device busy; `None` for one. Parts
+    /// are multiples of `granule` keys.
+    pub fn new(
+        hardware: &HardwareProperties,
+        plan: &Plan,
+        tiles: usize,
+        seq_kv: usize,
+        granule: usize,
+    ) -> Option<Self> {
+        let busy = if plan.tile_per_unit {
+            plan.units
+        } else {
+            let multiprocessors = hardware.num_streaming_multiprocessors;
+            2 * multiprocessors.unwrap_or(UNKNOWN_MULTIPROCESSORS)
+        };
+        let wanted = (busy as usize / tiles.max(1)).min(MOST_PARTS);
+        let parts = wanted.min(seq_kv / FEWEST_TOKENS.max(granule));
+        if parts < 2 {
+            return None;
+        }
+        let tokens = seq_kv.div_ceil(parts).next_multiple_of(granule);
+        let count = seq_kv.div_ceil(tokens);
+        (count > 1).then_some(Self { count, tokens })
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use cubecl::{
+        Device,
+        ir::{DeviceProperties, ElemType, FloatKind},
+    };
+
+    use super::*;
+    use crate::softmax::plan::Walk;
+
+    /// Parts for so many tiles and keys on a GPU with so many multiprocessors.
+    fn parts(multiprocessors: u32, tiles: usize, seq_kv: usize) -> Option<Parts> {
+        let mut properties: DeviceProperties = Device::cpu()
+            .expect("the feature is on")
+            .client()
+            .properties()
+            .clone();
+        properties.hardware.num_cpu_cores = None;
+        properties.hardware.num_streaming_multiprocessors = Some(multiprocessors);
+        let elem = ElemType::Float(FloatKind::F32);
+        let plan = Plan::new(&properties, Walk::Forward, 64, elem);
+        Parts::new(&properties.hardware, &plan, tiles, seq_kv, plan.tile.block)
+    }
+
+    #[test]
+    fn few_rows_of_many_keys_are_shared_until_the_device_is_busy() {
+        let parts = parts(132, 8, 65_536).expect("8 tiles leave 132 multiprocessors idle");
+        assert_eq!(parts.count, 33);
+        assert!(parts.count * parts.tokens >= 65_536 && (parts.count - 1) * parts.tokens < 65_536);
+    }
+
+    #[test]
+    fn rows_that_keep_the_device_busy_are_not_shared() {
+        assert_eq!(parts(132, 264, 65_536), None);
+    }
+
+    #[test]
+    fn few_keys_are_not_shared() {
+        assert_eq!(parts(132, 1, 511), None);
+        assert_eq!(parts(132, 1, 512).map(|parts| parts.count), Some(2));
+    }
+}

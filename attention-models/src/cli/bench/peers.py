@@ -1,0 +1,228 @@
+"""Attention of torch and onnxruntime for `attention bench`.
+
+Reads a request per line, a JSON object, and answers with a JSON object per line:
+
+    {"hello": {"threads": 2}}                                {"torch": "2.15.0", "onnxruntime": "1.32.0"}
+    {"prepare": {"peer": "torch", "device": "cpu", SHAPE}}   {"how": "what runs"}
+    {"run": {"peer": "torch", "seconds": 0.5}}               {"seconds": [0.011, 0.012]}
+    {"product": {"dtype": "f32", "side": 1024}}              {"seconds": [0.020, 0.021]}
+
+SHAPE is batch, heads, seq, head_dim, dtype, causal, backward. What cannot be done answers {"refused": "why"}.
+Whoever does not run sleeps: their threads must not spin while it is another's turn.
+"""
+
+import json
+import os
+import sys
+import time
+
+# Read when the libraries start. Threads that wait by spinning take the cores from the others, and on cores that
+# they share with us they are slower as well.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["KMP_BLOCKTIME"] = "0"
+
+
+class Refused(Exception):
+    """What a peer does not do."""
+
+
+def timed(run, seconds):
+    """The times of back-to-back runs until `seconds` are over."""
+    times, end = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+class Torch:
+    """torch.nn.functional.scaled_dot_product_attention; backward by autograd."""
+
+    def __init__(self, threads):
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        self.torch, self.version, self.run = torch, torch.__version__, None
+
+    def dtype(self, name):
+        torch = self.torch
+        return {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[name]
+
+    def prepare(self, shape):
+        torch, device = self.torch, shape["device"]
+        if device == "cuda" and not torch.cuda.is_available():
+            raise Refused("this torch has no GPU")
+        dims = [shape[name] for name in ("batch", "heads", "seq", "head_dim")]
+        dtype, backward = self.dtype(shape["dtype"]), shape["backward"]
+        inputs = [
+            torch.randn(dims, device=device).to(dtype).requires_grad_(backward) for _ in range(3)
+        ]
+        attend = torch.nn.functional.scaled_dot_product_attention
+
+        def run():
+            for tensor in inputs:
+                tensor.grad = None
+            out = attend(*inputs, is_causal=shape["causal"])
+            if backward:
+                out.sum().backward()
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        self.run = run
+        return f"scaled_dot_product_attention on {device}"
+
+    def product(self, dtype, side):
+        left, right = (self.torch.randn(side, side).to(self.dtype(dtype)) for _ in range(2))
+        product = lambda: left @ right
+        product()
+        return timed(product, 0.3)
+
+
+class OnnxRuntime:
+    """The fastest of three graphs: its fused operation, ONNX's own, and one of matrix products and a softmax."""
+
+    def __init__(self, threads):
+        import numpy
+        import onnx
+        import onnxruntime
+
+        self.numpy, self.onnx, self.runtime = numpy, onnx, onnxruntime
+        self.version, self.threads, self.run = onnxruntime.__version__, threads, None
+
+    def prepare(self, shape):
+        if shape["backward"]:
+            raise Refused("onnxruntime has no backward pass")
+        if shape["dtype"] == "bf16":
+            raise Refused("onnxruntime has no bf16 kernels for the CPU")
+        if shape["device"] != "cpu":
+            raise Refused("onnxruntime is measured on the CPU only")
+        graphs = {
+            "MultiHeadAttention": self.fused,
+            "Attention": self.standard,
+            "MatMul, Softmax, MatMul": self.composed,
+        }
+        best = None
+        for name, graph in graphs.items():
+            session, inputs = graph(shape)
+            run = lambda session=session, inputs=inputs: session.run(None, inputs)
+            run()
+            fastest = min(timed(run, 0.1))
+            if best is None or fastest < best[0]:
+                best = (fastest, name, run)
+        _, name, self.run = best
+        return name
+
+    def element(self, shape):
+        return {"f32": self.numpy.float32, "f16": self.numpy.float16}[shape["dtype"]]
+
+    def inputs(self, shape, dims):
+        random = self.numpy.random.default_rng(0)
+        return {
+            name: random.standard_normal(dims, dtype=self.numpy.float32).astype(self.element(shape))
+            for name in ("query", "key", "value")
+        }
+
+    def fused(self, shape):
+        """`[batch, seq, heads * head_dim]`, which is the layout that it has no copies for."""
+        width = shape["heads"] * shape["head_dim"]
+        node = self.onnx.helper.make_node(
+            "MultiHeadAttention",
+            ["query", "key", "value"],
+            ["out"],
+            domain="com.microsoft",
+            num_heads=shape["heads"],
+            unidirectional=int(shape["causal"]),
+        )
+        return self.session(shape, [node], [shape["batch"], shape["seq"], width])
+
+    def standard(self, shape):
+        node = self.onnx.helper.make_node(
+            "Attention", ["query", "key", "value"], ["out"], is_causal=int(shape["causal"])
+        )
+        return self.session(shape, [node], self.dims(shape))
+
+    def composed(self, shape):
+        make, number = self.onnx.helper.make_node, self.onnx.numpy_helper.from_array
+        numpy, seq, element = self.numpy, shape["seq"], self.element(shape)
+        scale = numpy.array(shape["head_dim"] ** -0.5, element)
+        constants = [number(scale, "scale")]
+        nodes = [
+            make("Transpose", ["key"], ["turned"], perm=[0, 1, 3, 2]),
+            make("MatMul", ["query", "turned"], ["products"]),
+            make("Mul", ["products", "scale"], ["scores"]),
+        ]
+        if shape["causal"]:
+            hidden = numpy.triu(numpy.full((seq, seq), -numpy.inf, element), 1)
+            constants.append(number(hidden, "hidden"))
+            nodes.append(make("Add", ["scores", "hidden"], ["masked"]))
+        nodes += [
+            make("Softmax", [nodes[-1].output[0]], ["weights"], axis=-1),
+            make("MatMul", ["weights", "value"], ["out"]),
+        ]
+        return self.session(shape, nodes, self.dims(shape), constants)
+
+    @staticmethod
+    def dims(shape):
+        return [shape[name] for name in ("batch", "heads", "seq", "head_dim")]
+
+    def session(self, shape, nodes, dims, constants=()):
+        helper, opset = self.onnx.helper, self.onnx.helper.make_opsetid
+        element = helper.np_dtype_to_tensor_dtype(self.numpy.dtype(self.element(shape)))
+        tensor = lambda name: helper.make_tensor_value_info(name, element, dims)
+        inputs = [tensor(name) for name in ("query", "key", "value")]
+        graph = helper.make_graph(nodes, "attention", inputs, [tensor("out")], constants)
+        model = helper.make_model(graph, opset_imports=[opset("", 23), opset("com.microsoft", 1)])
+        model.ir_version = 11
+        options = self.runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = self.runtime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return session, self.inputs(shape, dims)
+
+
+PEERS = {"torch": Torch, "onnxruntime": OnnxRuntime}
+
+
+def hello(peers, threads):
+    answer = {}
+    for name, peer in PEERS.items():
+        try:
+            peers[name] = peer(threads)
+            answer[name] = peers[name].version
+        except (ImportError, OSError) as error:
+            answer[name] = None
+            print(f"{name}: {error}", file=sys.stderr)
+    return answer
+
+
+def answer(peers, request):
+    (what, given), = request.items()
+    if what == "hello":
+        return hello(peers, given["threads"])
+    if what == "prepare":
+        return {"how": peers[given["peer"]].prepare(given)}
+    if what == "run":
+        return {"seconds": timed(peers[given["peer"]].run, given["seconds"])}
+    if what == "product":
+        return {"seconds": peers["torch"].product(given["dtype"], given["side"])}
+    raise Refused(f"no request is called {what}")
+
+
+def main():
+    # Libraries that print must not print between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    peers = {}
+    for line in sys.stdin:
+        try:
+            reply = answer(peers, json.loads(line))
+        except Exception as error:  # Whatever a peer fails with is for the report.
+            reply = {"refused": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), file=answers, flush=True)
+
+
+main()

@@ -1,0 +1,149 @@
+//! torch and onnxruntime, which run in a Python beside this program and wait there for their turns.
+
+use std::{
+    cell::RefCell,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use attention_core::DType;
+use serde_json::{Value, json};
+
+use super::{
+    measure::{PRODUCT_SIDE, Turn, median, rate},
+    report::Who,
+    workload::Shape,
+};
+use crate::device::DeviceKind;
+
+const SCRIPT: &str = include_str!("peers.py");
+/// Those in Python, by the names that the script has for them.
+const IN_PYTHON: [Who; 2] = [Who::Torch, Who::OnnxRuntime];
+
+/// A Python that runs the peers' attention on request.
+pub struct Peers {
+    connection: RefCell<Connection>,
+    /// Those that this Python has, with their versions.
+    pub versions: Vec<(Who, String)>,
+}
+
+struct Connection {
+    python: Child,
+    /// Closed to end the Python.
+    requests: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peers {
+    /// Starts the Python; its peers use so many threads.
+    ///
+    /// # Errors
+    /// A program that is not a Python. One without torch or onnxruntime starts, and lacks them.
+    pub fn start(python: &Path, threads: usize) -> Result<Self> {
+        let context = || format!("`{}` does not start as a Python", python.display());
+        let mut child = Command::new(python)
+            .args(["-c", SCRIPT])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(context)?;
+        let requests = child.stdin.take();
+        let answers = child.stdout.take().with_context(context)?;
+        let mut connection = Connection {
+            python: child,
+            requests,
+            answers: BufReader::new(answers),
+        };
+        let hello = connection.ask(&json!({ "hello": { "threads": threads } }));
+        let hello = hello.with_context(context)?;
+        let version = |who: Who| Some((who, hello[who.name()].as_str()?.to_string()));
+        Ok(Self {
+            connection: RefCell::new(connection),
+            versions: IN_PYTHON.into_iter().filter_map(version).collect(),
+        })
+    }
+
+    /// Makes a peer's tensors; says what of it will run.
+    ///
+    /// # Errors
+    /// What the peer does not do, in its words.
+    pub fn prepare(&self, who: Who, shape: Shape, device: &str) -> Result<String> {
+        let mut request = serde_json::to_value(shape)?;
+        let [batch, heads, ..] = shape.dims();
+        request["batch"] = batch.into();
+        request["heads"] = heads.into();
+        request["peer"] = who.name().into();
+        request["device"] = device.into();
+        let answer = self.ask(json!({ "prepare": request }))?;
+        Ok(answer["how"].as_str().unwrap_or_default().to_string())
+    }
+
+    /// The turns of a peer that is prepared.
+    pub fn turns(&self, who: Who) -> Turn<'_> {
+        Box::new(move |slot| {
+            let run = json!({ "peer": who.name(), "seconds": slot.as_secs_f64() });
+            times(&self.ask(json!({ "run": run }))?)
+        })
+    }
+
+    /// Operations a second of torch's matrix product on the processor.
+    ///
+    /// # Errors
+    /// A Python without torch, or a torch without the type.
+    pub fn product_rate(&self, dtype: DType) -> Result<f64> {
+        let request = json!({ "product": { "dtype": dtype, "side": PRODUCT_SIDE } });
+        Ok(rate(median(times(&self.ask(request)?)?)))
+    }
+
+    fn ask(&self, request: Value) -> Result<Value> {
+        self.connection.borrow_mut().ask(&request)
+    }
+}
+
+impl Connection {
+    fn ask(&mut self, request: &Value) -> Result<Value> {
+        let requests = self.requests.as_mut().context("the Python has ended")?;
+        writeln!(requests, "{request}")?;
+        requests.flush()?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        let answer: Value = serde_json::from_str(&line).context("the Python has ended")?;
+        if let Some(reason) = answer["refused"].as_str() {
+            bail!("{reason}");
+        }
+        Ok(answer)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.requests = None;
+        // It ends by itself; one that was killed has ended.
+        let _status = self.python.wait();
+    }
+}
+
+/// Where Python's peers run beside a device of ours: on the same one, or nowhere.
+pub fn device_for(kind: DeviceKind) -> Option<&'static str> {
+    match kind {
+        DeviceKind::Cuda | DeviceKind::Rocm => Some("cuda"),
+        _ if kind.is_software() => Some("cpu"),
+        _ => None,
+    }
+}
+
+fn times(answer: &Value) -> Result<Vec<Duration>> {
+    let seconds = answer["seconds"].as_array().map(Vec::as_slice);
+    let times: Vec<_> = seconds
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|time| Duration::try_from_secs_f64(time.as_f64()?).ok())
+        .collect();
+    if times.is_empty() {
+        bail!("the Python measured nothing: {answer}");
+    }
+    Ok(times)
+}

@@ -1,0 +1,205 @@
+//! Bars of ours and the peers, and the roofline, as pictures.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use attention_core::DType;
+use plotters::{coord::Shift, prelude::*};
+
+use super::report::{Line, Report, Who};
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+const WIDTH: u32 = 1100;
+const PANEL: u32 = 300;
+const FONT: (&str, i32) = ("sans-serif", 13);
+const TITLE: (&str, i32) = ("sans-serif", 16);
+
+fn color(who: Who) -> RGBColor {
+    match who {
+        Who::Ours => RGBColor(200, 60, 40),
+        Who::Torch => RGBColor(60, 100, 160),
+        Who::OnnxRuntime => RGBColor(110, 160, 200),
+        Who::Burn => RGBColor(120, 120, 120),
+        Who::Flex => RGBColor(180, 180, 180),
+        Who::Cubek => RGBColor(190, 160, 90),
+    }
+}
+
+/// Operations a second of everyone, a group of bars for each shape, forward above forward+backward.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn bars(report: &Report, dtype: DType, file: &Path) -> Result<()> {
+    let area = SVGBackend::new(file, (WIDTH, 2 * PANEL + 30)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let everyone: Vec<_> = [Who::Ours].into_iter().chain(report.peers()).collect();
+    let (panels, legend) = area.split_vertically(2 * PANEL);
+    for (panel, backward) in panels.split_evenly((2, 1)).iter().zip([false, true]) {
+        let of_panel = |line: &&Line| (line.shape.dtype, line.shape.backward) == (dtype, backward);
+        let lines: Vec<_> = report.lines.iter().filter(of_panel).collect();
+        let pass = if backward {
+            "forward + backward"
+        } else {
+            "forward"
+        };
+        let title = format!("{} {dtype}, {pass}: GFLOP/s, more is faster", report.kind);
+        bar_panel(panel, &lines, &everyone, report.product(dtype), &title)?;
+    }
+    draw_legend(&legend, &everyone)?;
+    area.present()
+        .map_err(|error| anyhow!("{}: {error}", file.display()))
+}
+
+fn bar_panel(
+    area: &Area,
+    lines: &[&Line],
+    everyone: &[Who],
+    product: f64,
+    title: &str,
+) -> Result<()> {
+    let rates = lines.iter().flat_map(|line| {
+        let rates = everyone.iter().filter_map(|who| line.rate(*who));
+        rates.map(|rate| rate / 1e9)
+    });
+    let top = rates.fold(product / 1e9, f64::max) * 1.1;
+    let groups = lines.len().max(1) as f64;
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, TITLE)
+        .x_label_area_size(36)
+        .y_label_area_size(50)
+        .margin(6)
+        .build_cartesian_2d(0.0..groups, 0.0..top)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .disable_x_axis()
+        .y_labels(6)
+        .light_line_style(WHITE)
+        .label_style(FONT)
+        .draw()?;
+    let width = 0.84 / everyone.len() as f64;
+    for (group, line) in lines.iter().enumerate() {
+        for (place, who) in everyone.iter().enumerate() {
+            let Some(rate) = line.rate(*who) else {
+                continue;
+            };
+            let left = group as f64 + 0.08 + place as f64 * width;
+            let corners = [(left, 0.0), (left + 0.92 * width, rate / 1e9)];
+            let bar = Rectangle::new(corners, color(*who).filled());
+            chart.plotting_area().draw(&bar)?;
+        }
+        let shape = line.shape;
+        let causal = if shape.causal { " causal" } else { "" };
+        for (row, text) in [
+            format!("N{}", shape.seq),
+            format!("D{}{causal}", shape.head_dim),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (x, y) = chart.backend_coord(&(group as f64 + 0.08, 0.0));
+            let (left, above) = area.get_base_pixel();
+            let place = (x - left, y - above + 4 + 14 * row as i32);
+            area.draw(&Text::new(text, place, FONT))?;
+        }
+    }
+    let roof = [(0.0, product / 1e9), (groups, product / 1e9)];
+    chart
+        .plotting_area()
+        .draw(&PathElement::new(roof, BLACK.stroke_width(1)))?;
+    Ok(())
+}
+
+fn draw_legend(area: &Area, everyone: &[Who]) -> Result<()> {
+    let mut x = 60;
+    for who in everyone {
+        let swatch = Rectangle::new([(x, 8), (x + 14, 20)], color(*who).filled());
+        area.draw(&swatch)?;
+        area.draw(&Text::new(who.name(), (x + 20, 8), FONT))?;
+        x += 130;
+    }
+    area.draw(&Text::new(
+        "line: the fastest matrix product measured",
+        (x, 8),
+        FONT,
+    ))?;
+    Ok(())
+}
+
+/// Operations a second over operations a byte: every shape of ours under the roof of the measured matrix product and
+/// the measured bandwidth.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn roofline(report: &Report, file: &Path) -> Result<()> {
+    let area = SVGBackend::new(file, (WIDTH, 2 * PANEL)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let roofs = report.products.iter().map(|(_, rate, _)| rate / 1e9);
+    let dots = report.lines.iter().filter_map(|line| line.rate(Who::Ours));
+    let dots: Vec<_> = dots.map(|rate| rate / 1e9).collect();
+    let top = roofs.chain(dots.iter().copied()).fold(1.0, f64::max) * 2.0;
+    let (intensities, slope) = (0.25..8192.0f64, report.bandwidth / 1e9);
+    let lowest = slope * intensities.start;
+    let bottom = dots.iter().copied().fold(lowest, f64::min) / 2.0;
+    let title = format!(
+        "{}: GFLOP/s of ours over operations a byte, under measured roofs",
+        report.kind
+    );
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, TITLE)
+        .x_label_area_size(40)
+        .y_label_area_size(60)
+        .margin(10)
+        .build_cartesian_2d(intensities.clone().log_scale(), (bottom..top).log_scale())?;
+    chart
+        .configure_mesh()
+        .x_desc("floating-point operations a byte")
+        .y_desc("GFLOP/s")
+        .light_line_style(WHITE)
+        .label_style(FONT)
+        .draw()?;
+    for (dtype, rate, whose) in &report.products {
+        let rate = rate / 1e9;
+        let ridge = (rate / slope).clamp(intensities.start, intensities.end);
+        let roof = [
+            (intensities.start, lowest),
+            (ridge, slope * ridge),
+            (intensities.end, rate),
+        ];
+        let style = dtype_color(*dtype).stroke_width(2);
+        chart.plotting_area().draw(&PathElement::new(roof, style))?;
+        // Left of the ridge there is nothing at this height.
+        let label = format!("{dtype} matrix product ({whose}) {rate:.0} GFLOP/s");
+        let font = FONT.into_font().color(&dtype_color(*dtype));
+        let label = Text::new(label, (0.3, rate * 1.05), font);
+        chart.plotting_area().draw(&label)?;
+    }
+    let label = format!("memory {slope:.0} GB/s");
+    let label = Text::new(label, (1.2, 0.7 * slope), FONT);
+    chart.plotting_area().draw(&label)?;
+    for line in &report.lines {
+        let rate = line.rate(Who::Ours).unwrap_or_default() / 1e9;
+        let place = (line.shape.cost().intensity(), rate.max(bottom));
+        let style = dtype_color(line.shape.dtype);
+        let size = if line.shape.head_dim > 64 { 6 } else { 4 };
+        let dot = if line.shape.backward {
+            Circle::new(place, size, style.stroke_width(2))
+        } else {
+            Circle::new(place, size, style.filled())
+        };
+        chart.plotting_area().draw(&dot)?;
+    }
+    let key = "full: forward, hollow: forward + backward; small: D64, large: D128";
+    area.draw(&Text::new(key, (90, 2 * PANEL as i32 - 66), FONT))?;
+    area.present()
+        .map_err(|error| anyhow!("{}: {error}", file.display()))
+}
+
+fn dtype_color(dtype: DType) -> RGBColor {
+    match dtype {
+        DType::F32 => RGBColor(200, 60, 40),
+        DType::F16 => RGBColor(60, 100, 160),
+        DType::BF16 => RGBColor(80, 140, 70),
+    }
+}
