@@ -191,7 +191,8 @@ mod operation {
             let destination = in_space(ctx, rewriter, self.destination(ctx), SHARED);
             let source = in_space(ctx, rewriter, self.source(ctx), GLOBAL);
             let bytes = self.bytes(ctx).0;
-            let source = behind(ctx, rewriter, source, self.ahead(ctx).0 * bytes);
+            let ahead = self.ahead(ctx).0 * bytes;
+            let source = behind(ctx, rewriter, source, ahead);
             // Those of 16 bytes pass the first cache by.
             let cache = if bytes == 16 { "cg" } else { "ca" };
             let name = format!("llvm.nvvm.cp.async.{cache}.shared.global.{bytes}");
