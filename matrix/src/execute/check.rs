@@ -8,7 +8,7 @@ use attention_kernels::{
     TensorRef,
     block_map::block_map,
     device::elem_type,
-    softmax::{self, BackwardInputs, Inputs, Wanted},
+    softmax::{self, BackwardInputs, Engine, Inputs, Wanted},
 };
 use cubecl::{
     ir::{ElemType, UIntKind},
@@ -202,6 +202,7 @@ impl Upload<'_> {
             floats: flat(joined(&code.captured.floats), float),
             integers: flat(integers, word),
             tables: flat(joined(&code.captured.tables), float),
+            engine: Engine::Auto,
             block_map: None,
         };
         if let Some(shape) = code.blocks {
