@@ -1,6 +1,7 @@
 //! The compile matrix as a program: `cargo xtask matrix` calls it.
 
 use std::{
+    collections::HashMap,
     fs,
     path::PathBuf,
     process::ExitCode,
@@ -11,7 +12,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use attention_matrix::{
     cases::{self, Case},
     execute::{self, Checked, Device, Objects, Problem, Schedule},
@@ -132,10 +133,18 @@ impl Cli {
 
 impl Cli {
     fn run_executed(&self) -> Result<ExitCode> {
-        let mut problems = execute::all();
-        problems.retain(|problem| fits(&problem.name, &self.case));
-        let name = self.target.as_deref().unwrap_or("sm_80-cpp");
-        let mut checked = executed(&problems, name)?;
+        let mut items = Vec::new();
+        for target in execute::TARGETS {
+            let first = target == execute::TARGETS[0];
+            let problems = execute::matrix().into_iter();
+            let problems = problems.chain(first.then(execute::register).into_iter().flatten());
+            items.extend(problems.map(|problem| (target, problem)));
+        }
+        items.retain(|(target, problem)| {
+            fits(target, &self.target) && fits(&problem.name, &self.case)
+        });
+        ensure!(!items.is_empty(), "no case of these names is executed");
+        let mut checked = executed(&items)?;
         if let Some(kernel) = &self.kernel {
             checked.iter_mut().for_each(|checked| checked.keep(kernel));
         }
@@ -181,17 +190,19 @@ fn compile(plan: &Plan, targets: &[Target]) -> Result<Vec<Row>> {
     Ok(rows?.concat())
 }
 
-/// Every core has a device of its own.
-fn executed(problems: &[Problem], target: &str) -> Result<Vec<Checked>> {
-    let find = || gpu::all().into_iter().find(|other| other.name == target);
-    find().with_context(|| format!("no target is called {target}"))?;
+/// Every core has devices of its own.
+fn executed(items: &[(&'static str, Problem)]) -> Result<Vec<Checked>> {
     let objects = Arc::new(Objects::new()?);
-    let bar = bar(problems.len())?;
-    let device = || find().map(|target| Device::new(target, objects.clone()));
-    let checked = on_every_core(problems, device, |device, problem| {
-        bar.set_message(problem.name.clone());
-        let device = device.as_ref().context("the target is gone")?;
-        let checked = execute::check(device, problem, &Schedule::ALL);
+    let bar = bar(items.len())?;
+    let checked = on_every_core(items, HashMap::new, |devices, (name, problem)| {
+        bar.set_message(format!("{name} {}", problem.name));
+        if !devices.contains_key(name) {
+            let mut targets = gpu::all().into_iter();
+            let target = targets.find(|target| target.name == *name);
+            let target = target.with_context(|| format!("no target is called {name}"))?;
+            devices.insert(*name, Device::new(target, objects.clone()));
+        }
+        let checked = execute::check(&devices[name], problem, &Schedule::ALL);
         bar.inc(1);
         checked
     });

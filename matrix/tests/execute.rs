@@ -10,61 +10,70 @@ use cubecl::prelude::*;
 
 const UNITS: usize = 64;
 
-fn device() -> Device {
-    let targets = gpu::all().into_iter();
-    let mut a100 = targets.filter(|target| target.name == "sm_80-cpp");
-    let objects = Arc::new(Objects::new().expect("the temporary folder can be written"));
-    Device::new(a100.next().expect("the matrix has an A100"), objects)
+fn device_of(name: &str, objects: Objects) -> Device {
+    let mut targets = gpu::all().into_iter();
+    let target = targets.find(|target| target.name == name);
+    Device::new(
+        target.expect("the matrix has the target"),
+        Arc::new(objects),
+    )
 }
 
-/// Problems of these names, in every schedule.
-fn checked(names: &[&str]) -> Vec<Checked> {
-    let device = device();
-    let problems = execute::all().into_iter();
+fn objects() -> Objects {
+    Objects::new().expect("the temporary folder can be written")
+}
+
+fn device() -> Device {
+    device_of("sm_80-cpp", objects())
+}
+
+/// Problems of these names, in every schedule, by kernels of this engine.
+fn assert_right(target: &str, engine: &str, names: &[&str]) {
+    let device = device_of(target, objects());
+    let problems = execute::matrix().into_iter().chain(execute::register());
     let problems: Vec<_> = problems
         .filter(|problem| names.contains(&problem.name.as_str()))
         .collect();
     assert_eq!(problems.len(), names.len(), "a name fits no problem");
-    problems
-        .iter()
-        .flat_map(|problem| {
-            check(&device, problem, &Schedule::ALL).expect("the oracle takes the problem")
-        })
-        .collect()
-}
-
-fn assert_right(names: &[&str]) {
-    let checked = checked(names);
-    for of_schedule in &checked {
-        for kernel in [
-            "matrix_forward",
-            "matrix_backward_query",
-            "matrix_backward_key",
-        ] {
-            let ran = of_schedule.kernels.iter().any(|name| name == kernel);
-            assert!(ran, "{kernel} did not run: {:?}", of_schedule.kernels);
+    for problem in problems {
+        let checked = check(&device, &problem, &Schedule::ALL);
+        let checked = checked.expect("the oracle takes the problem");
+        let table = execute::table(&checked);
+        assert!(checked.iter().all(Checked::passes), "{table}");
+        for of_schedule in checked {
+            for compared in of_schedule.outcome.expect("it passes") {
+                let kernel = compared.kernel.expect("there is something to compute");
+                assert!(kernel.starts_with(engine), "{kernel} ran");
+            }
         }
     }
-    assert!(
-        checked.iter().all(Checked::passes),
-        "{}",
-        execute::table(&checked)
-    );
 }
 
 #[test]
 fn every_option_at_once_is_right_in_every_order_of_threads() {
-    assert_right(&["everything/f16"]);
+    assert_right("sm_80-cpp", "matrix_", &["everything/f16"]);
 }
 
 #[test]
 fn padded_dimensions_and_the_other_type_are_right_in_every_order_of_threads() {
-    assert_right(&["dim/40-value-72/f16", "dim/80/bf16"]);
+    let names = ["dim/40-value-72/f16", "dim/80/bf16"];
+    assert_right("sm_80-cpp", "matrix_", &names);
 }
 
 #[test]
 fn code_with_a_block_map_is_right_in_every_order_of_threads() {
-    assert_right(&["code/window-mapped/f16"]);
+    assert_right("sm_80-cpp", "matrix_", &["code/window-mapped/f16"]);
+}
+
+#[test]
+fn both_layouts_of_rdna_are_right_in_every_order_of_threads() {
+    assert_right("gfx1100-cpp", "matrix_", &["dim/40-value-72/f16"]);
+    assert_right("gfx1201-cpp", "matrix_", &["everything/bf16"]);
+}
+
+#[test]
+fn the_register_engine_is_right_in_every_order_of_threads() {
+    assert_right("sm_80-cpp", "attention_", &["register/everything/f32"]);
 }
 
 /// Reverses the input by way of shared memory.
@@ -214,11 +223,9 @@ fn writes_beside_a_buffer_and_beside_shared_memory_are_found() {
 
 #[test]
 fn a_machine_without_a_compiler_is_told_so() {
-    let targets = gpu::all().into_iter();
-    let mut a100 = targets.filter(|target| target.name == "sm_80-cpp");
     let objects = Objects::with_compiler("no-such-compiler").expect("a folder can be made");
-    let device = Device::new(a100.next().expect("there is one"), Arc::new(objects));
-    let checked = check(&device, &execute::all()[0], &[Schedule::FirstFirst]);
+    let device = device_of("sm_80-cpp", objects);
+    let checked = check(&device, &execute::matrix()[0], &[Schedule::FirstFirst]);
     assert!(!checked.expect("the oracle takes the problem")[0].passes());
     let fault = device.take_fault();
     assert!(matches!(fault, Some(Fault::NoCompiler { .. })), "{fault:?}");

@@ -64,6 +64,27 @@ fn code_with_a_learned_table_and_a_block_map_lowers_where_code_is_shipped() {
 }
 
 #[test]
+fn cooperative_matrices_lower_for_vulkan_and_metal_within_their_shared_memory() {
+    for (target, shared) in [("spirv-cmma", 48 * 1024), ("msl", 32 * 1024)] {
+        let cases = [32, 64, 128, 256].map(|dim| format!("measured/d{dim}/f16"));
+        let cases = cases.each_ref().map(String::as_str);
+        let mut rows = rows(target, &cases);
+        assert_eq!(failures(&rows), [""; 0]);
+        rows.retain(|row| row.kernel.starts_with("fragment_"));
+        assert!(rows.len() >= 3 * cases.len(), "{} kernels", rows.len());
+        for row in rows {
+            let bytes = row.counts.shared_memory;
+            assert!(
+                bytes.is_none_or(|bytes| bytes <= shared),
+                "{} {}",
+                row.case,
+                row.kernel
+            );
+        }
+    }
+}
+
+#[test]
 fn shaders_keep_the_limits_of_every_browser_or_are_refused() {
     let cases = [
         "softmax/self/f32",

@@ -95,9 +95,9 @@ fn a_map_gives_what_its_mask_gives_forward_and_backward() {
         ),
         mapped(
             "few queries, keys in parts",
-            [1, 1, 1, 9, 900, 32, 32],
+            [1, 1, 1, 27, 900, 32, 32],
             AttentionSpec::default(),
-            BlockShape::new(9, 900).with_blocks(64, 128),
+            BlockShape::new(27, 900).with_blocks(64, 128),
             first_keys,
             in_first_keys,
         ),

@@ -10,7 +10,7 @@ use attention_kernels::{
     TensorRef,
     catalog::Sizes,
     device::elem_type,
-    softmax::{self, BackwardInputs, Inputs, Wanted},
+    softmax::{self, BackwardInputs, Engine, Inputs, Wanted},
 };
 use attention_models::{
     cli::verify::{
@@ -142,8 +142,22 @@ pub enum Layout {
 
 /// Runs the kernels on a bare client and reads every output back, those of a [`Case`] in order.
 pub fn run_kernels(client: &Client, case: &Case, dtype: DType, layout: Layout) -> Outputs {
+    run_engine(Engine::Auto, client, case, dtype, layout)
+}
+
+/// [`run_kernels`] with an engine of choice.
+pub fn run_engine(
+    engine: Engine,
+    client: &Client,
+    case: &Case,
+    dtype: DType,
+    layout: Layout,
+) -> Outputs {
     poison(client, case);
-    let inputs = upload_inputs(client, case, dtype, layout);
+    let inputs = Inputs {
+        engine,
+        ..upload_inputs(client, case, dtype, layout)
+    };
     let output = softmax::forward(client, &inputs, &case.spec).expect("the case is accepted");
     let [batch, heads, seq_q, _] = case.inputs.query.shape;
     let out = TensorRef::contiguous(output.out.clone(), case.grad_out.shape, elem_type(dtype));

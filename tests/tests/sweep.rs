@@ -6,7 +6,11 @@
 use std::collections::BTreeMap;
 
 use attention_core::{AttentionSpec, CausalAlignment, DType, oracle::Mask4};
-use attention_kernels::catalog::{self, Entry, Sizes};
+use attention_kernels::{
+    catalog::{self, Entry, Sizes},
+    device::elem_type,
+    softmax::{Engine, engines},
+};
 use attention_models::{
     cli::verify::{
         bound,
@@ -15,14 +19,25 @@ use attention_models::{
     },
     device::DeviceKind,
 };
+use cubecl::client::Client;
 
-use crate::support::{Layout, devices, run_kernels};
+use crate::support::{Layout, devices, run_engine, run_kernels};
 
 /// The largest error of each output.
 type Errors = BTreeMap<&'static str, f64>;
 
 /// Runs every case on every runtime that offers the dtype and reports all that is out of bounds.
 fn assert_within_bounds(cases: &[Case], dtype: DType, layout: Layout) {
+    assert_engines_within_bounds(cases, dtype, layout, |_| vec![Engine::Auto]);
+}
+
+/// [`assert_within_bounds`] on the engines that are chosen for a device.
+fn assert_engines_within_bounds(
+    cases: &[Case],
+    dtype: DType,
+    layout: Layout,
+    engines: impl Fn(&Client) -> Vec<Engine>,
+) {
     let mut failures = Vec::new();
     for case in cases {
         let case = case.rounded_to(dtype);
@@ -30,17 +45,19 @@ fn assert_within_bounds(cases: &[Case], dtype: DType, layout: Layout) {
         let peers = unfused_errors(&case, dtype, &expected);
         for kind in devices().into_iter().filter(|kind| offers(*kind, dtype)) {
             let client = kind.client().expect("the device was found");
-            let ours = run_kernels(&client, &case, dtype, layout);
-            let errors = errors(&ours, &expected);
-            for (name, expected) in &expected {
-                let error = errors[name];
-                let dtype = if *name == "lse" { DType::F32 } else { dtype };
-                let bound = bound(peers[name], dtype, largest(expected));
-                if !(error.is_finite() && error <= bound) {
-                    let case = &case.name;
-                    failures.push(format!(
-                        "{kind} {dtype} {case} {name}: {error:e}, bound {bound:e}"
-                    ));
+            for engine in engines(&client) {
+                let ours = run_engine(engine, &client, &case, dtype, layout);
+                let errors = errors(&ours, &expected);
+                for (name, expected) in &expected {
+                    let error = errors[name];
+                    let dtype = if *name == "lse" { DType::F32 } else { dtype };
+                    let bound = bound(peers[name], dtype, largest(expected));
+                    if !(error.is_finite() && error <= bound) {
+                        let case = &case.name;
+                        failures.push(format!(
+                            "{kind} {engine} {dtype} {case} {name}: {error:e}, bound {bound:e}"
+                        ));
+                    }
                 }
             }
         }
@@ -249,6 +266,48 @@ fn half_precision_agrees_with_the_oracle() {
     cases.extend(rows_without_keys());
     cases.extend(everything());
     assert_within_bounds(&cases, DType::F16, Layout::Contiguous);
+}
+
+/// The engines besides the one that every device has.
+fn matrix_engines(client: &Client) -> Vec<Engine> {
+    let mut found = engines(client, elem_type(DType::F16));
+    found.retain(|engine| *engine != Engine::Register);
+    found
+}
+
+#[test]
+fn cooperative_matrices_and_matrix_instructions_agree_with_the_oracle() {
+    let mut cases = head_dims(&[
+        (8, 8),
+        (40, 40),
+        (59, 111),
+        (64, 64),
+        (128, 128),
+        (256, 256),
+    ]);
+    // One key, more keys than queries, fewer, and several blocks of both.
+    cases.extend([0, 1, 4, 5, 13, 21].map(|index| lengths()[index].clone()));
+    cases.extend(rows_without_keys());
+    cases.extend(large_scores(8.0));
+    cases.extend(everything());
+    assert_engines_within_bounds(&cases, DType::F16, Layout::Contiguous, matrix_engines);
+}
+
+#[test]
+fn matrix_engines_read_views_as_they_lie_and_give_the_same_bits() {
+    let case = lengths()[20].rounded_to(DType::F16);
+    for kind in devices()
+        .into_iter()
+        .filter(|kind| offers(*kind, DType::F16))
+    {
+        let client = kind.client().expect("the device was found");
+        for engine in matrix_engines(&client) {
+            let run = |layout| run_engine(engine, &client, &case, DType::F16, layout);
+            let first = run(Layout::Contiguous);
+            assert_eq!(first, run(Layout::Contiguous), "{kind} {engine}");
+            assert_eq!(first, run(Layout::SequenceMajor), "{kind} {engine}");
+        }
+    }
 }
 
 #[test]

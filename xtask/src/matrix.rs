@@ -18,7 +18,7 @@ use crate::{
 /// What `cargo xtask matrix` takes.
 #[derive(Args)]
 pub struct Matrix {
-    /// Passed on: --target T, --kernel K, --case C, --report DIR, --compare FILE; `-- --help` explains
+    /// Passed on: --execute, --target T, --kernel K, --case C, --report DIR, --compare FILE; `-- --help` explains
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -54,10 +54,12 @@ impl Matrix {
     /// Sets up, builds the matrix and runs it with the vendors' programs.
     pub fn run(&self) -> Result<ExitCode> {
         setup::ensure()?;
-        let cuda = cuda();
         let program = build::program("attention-matrix")?;
         let mut matrix = Command::new(program);
-        match cuda {
+        if self.args.iter().any(|arg| arg == "--execute") {
+            return process::exit_code(matrix.args(&self.args));
+        }
+        match cuda() {
             Ok(folder) => {
                 // Where CubeCL looks for libdevice.
                 matrix.env("CUDA_PATH", &folder).arg("--cuda").arg(folder);

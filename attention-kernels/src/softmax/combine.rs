@@ -43,7 +43,10 @@ pub(crate) fn attention_combine<E: Float, N: Size>(
         let divisor = select(empty, 1.0, total);
         out[element] = E::cast_from(sum / divisor);
         if element % value_dim == 0 {
-            lse[row] = select(empty, neg_inf, highest + f32::ln(divisor));
+            // Where one part has every key that the row sees, its own number is exact; not every
+            // device's logarithm of 1 is 0.
+            let gained = select(divisor == 1.0, 0.0, f32::ln(divisor));
+            lse[row] = select(empty, neg_inf, highest + gained);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use attention_core::{AttentionError, AttentionProblem};
+use cubecl::{client::Client, ir::ElemType};
 
 use super::{
     cmma::{FragmentPlan, fragment_plan},
@@ -85,6 +86,28 @@ impl FromStr for Engine {
     }
 }
 
+/// The engines that a device has for tensors of an element type, with 64 dimensions.
+pub fn engines(client: &Client, elem: ElemType) -> Vec<Engine> {
+    const USUAL: AttentionProblem = AttentionProblem {
+        batch: 1,
+        heads: 1,
+        kv_heads: 1,
+        value_heads: 1,
+        seq_q: 64,
+        seq_kv: 64,
+        head_dim: 64,
+        value_dim: 64,
+    };
+    let properties = client.properties();
+    let forward = MatrixWalk::Forward;
+    let fragments = fragment_plan(properties, forward, &USUAL, elem).map(|_| Engine::Cmma);
+    let matrix = matrix_plan(properties, forward, &USUAL, elem, false).map(|_| Engine::Mma);
+    [Some(Engine::Register), fragments, matrix]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
 /// The engine of one walk, with its plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Chosen {
@@ -102,13 +125,15 @@ impl Setup<'_> {
             Engine::Register => register(),
             Engine::Cmma => fragments(),
             Engine::Mma => matrix(),
-            // A software rasterizer only imitates cooperative matrices.
-            Engine::Auto | Engine::Tuned if is_software(self.client.properties()) => register(),
             // Less than a tile of rows: what counts is that many cubes share their keys.
             Engine::Auto | Engine::Tuned
                 if walk == MatrixWalk::Forward && self.problem.seq_q < mma::ROWS =>
             {
                 register()
+            }
+            // A software rasterizer only imitates cooperative matrices.
+            Engine::Auto | Engine::Tuned if is_software(self.client.properties()) => {
+                matrix().or_else(register)
             }
             Engine::Auto | Engine::Tuned => matrix().or_else(fragments).or_else(register),
         };

@@ -180,7 +180,7 @@ fn launch_keys(
     let problem = &setup.problem;
     let holds_both = match chosen {
         Chosen::Register(plan) => plan.tile_per_unit,
-        Chosen::Fragments(plan) => plan.holds_both(problem),
+        Chosen::Fragments(plan) => plan.both,
         Chosen::Matrix(_) => problem.head_dim + problem.value_dim <= DIMS_OF_BOTH,
     };
     let one = |key, value| KeyGradients { key, value };

@@ -53,7 +53,7 @@ mod tune;
 pub(crate) use plan::Plan;
 
 pub use buffers::Buffers;
-pub use engine::Engine;
+pub use engine::{Engine, engines};
 pub use launch::forward;
 pub use launch_backward::backward;
 pub use tensors::{BackwardInputs, Gradients, Inputs, Output, Wanted};

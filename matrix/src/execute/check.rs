@@ -26,12 +26,12 @@ use super::{
 /// What one problem gave in one schedule.
 #[derive(Debug, Clone)]
 pub struct Checked {
+    /// The device that was emulated.
+    pub target: &'static str,
     /// The problem's name.
     pub problem: String,
     /// The order of threads.
     pub schedule: Schedule,
-    /// The kernels that ran.
-    pub kernels: Vec<String>,
     /// What was compared, or what went wrong before.
     pub outcome: Result<Vec<Compared>, String>,
 }
@@ -41,6 +41,8 @@ pub struct Checked {
 pub struct Compared {
     /// Which.
     pub pass: &'static str,
+    /// The kernel that computed it; none where there was nothing to compute.
+    pub kernel: Option<String>,
     /// The largest difference from the oracle.
     pub error: f64,
     /// What is allowed.
@@ -50,15 +52,6 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// The kernel that computes it.
-    fn kernel(&self) -> &'static str {
-        match self.pass {
-            "out" | "lse" => "matrix_forward",
-            "dq" => "matrix_backward_query",
-            _ => "matrix_backward_key",
-        }
-    }
-
     /// Within the bound, whatever the schedule.
     pub fn passes(&self) -> bool {
         self.error <= self.bound && self.same_bits
@@ -69,7 +62,8 @@ impl Checked {
     /// Only the passes that kernels of this name compute.
     pub fn keep(&mut self, kernel: &str) {
         if let Ok(compared) = &mut self.outcome {
-            compared.retain(|compared| compared.kernel().contains(kernel));
+            let is_of = |name: &String| name.contains(kernel);
+            compared.retain(|compared| compared.kernel.as_ref().is_some_and(is_of));
         }
     }
 
@@ -91,10 +85,12 @@ pub fn check(device: &Device, problem: &Problem, schedules: &[Schedule]) -> Resu
     let mut checked = Vec::new();
     for &schedule in schedules {
         let outputs = run(device, problem, schedule);
+        let launched = device.take_launched();
         let outcome = outputs.map(|outputs| {
             let known = first.get_or_insert_with(|| outputs.clone());
             let compare = |(index, pass): (usize, &&'static str)| Compared {
                 pass,
+                kernel: kernel_of(index, &launched),
                 error: distance(&outputs[index], &expected[index]),
                 bound: bound(problem, index, &peer[index], &expected[index]),
                 same_bits: bits(&outputs[index]) == bits(&known[index]),
@@ -102,9 +98,9 @@ pub fn check(device: &Device, problem: &Problem, schedules: &[Schedule]) -> Resu
             PASSES.iter().enumerate().map(compare).collect()
         });
         checked.push(Checked {
+            target: device.target,
             problem: problem.name.clone(),
             schedule,
-            kernels: device.take_launched(),
             outcome: outcome.map_err(|error| match device.take_fault() {
                 Some(fault) => fault.to_string(),
                 None => format!("{error:#}"),
@@ -112,6 +108,16 @@ pub fn check(device: &Device, problem: &Problem, schedules: &[Schedule]) -> Resu
         });
     }
     Ok(checked)
+}
+
+/// The kernel of the `pass`-th pass among those that ran.
+fn kernel_of(pass: usize, launched: &[String]) -> Option<String> {
+    let part = match pass {
+        0 | 1 => "_forward",
+        2 => "_backward_query",
+        _ => "_backward_key",
+    };
+    launched.iter().find(|name| name.contains(part)).cloned()
 }
 
 fn bits(values: &[f64]) -> Vec<u64> {
@@ -269,11 +275,13 @@ fn decoded(bytes: &[u8], dtype: DType) -> Vec<f64> {
 
 /// A row for each problem, with the worst of its schedules in every pass.
 pub fn table(checked: &[Checked]) -> String {
-    let mut text = String::from("| case | ");
+    let mut text = String::from("| target | case | ");
     text.push_str(&PASSES.join(" | "));
-    text.push_str(" | schedules | |\n|---|---|---|---|---|---|---|---|\n");
-    for of_problem in checked.chunk_by(|a, b| a.problem == b.problem) {
-        let _ = write!(text, "| {} |", of_problem[0].problem);
+    text.push_str(" | schedules | |\n|---|---|---|---|---|---|---|---|---|\n");
+    let same = |a: &Checked, b: &Checked| (a.target, &a.problem) == (b.target, &b.problem);
+    for of_problem in checked.chunk_by(same) {
+        let first = &of_problem[0];
+        let _ = write!(text, "| {} | {} |", first.target, first.problem);
         for pass in PASSES {
             let of_pass = of_problem.iter().filter_map(|checked| {
                 let compared = checked.outcome.as_ref().ok()?;
@@ -293,7 +301,7 @@ pub fn table(checked: &[Checked]) -> String {
         for failure in failed {
             let _ = writeln!(
                 text,
-                "| | | | | | | | {} |",
+                "| | | | | | | | | {} |",
                 failure.replace('|', "\\|").replace('\n', " ")
             );
         }

@@ -52,6 +52,8 @@ use crate::{
 pub struct Device {
     /// Allocates, writes, launches and reads.
     pub client: Client,
+    /// The target's name.
+    pub target: &'static str,
     orders: Arc<Mutex<Orders>>,
 }
 
@@ -79,6 +81,7 @@ impl Device {
             // No room behind a buffer: whoever writes there is found.
             ContiguousMemoryLayoutPolicy::new(1),
         );
+        let name = target.name;
         let orders = Arc::new(Mutex::new(Orders {
             schedule: Schedule::FirstFirst,
             launched: Vec::new(),
@@ -96,6 +99,7 @@ impl Device {
         };
         Self {
             client: Client::init(id, server),
+            target: name,
             orders,
         }
     }

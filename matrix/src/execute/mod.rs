@@ -37,10 +37,13 @@ mod unfused;
 mod warp;
 mod wmma;
 
-pub use check::{Checked, check, table};
+pub use check::{Checked, Compared, check, table};
 pub use device::Device;
 pub use fault::Fault;
 pub use object::Objects;
 pub use problem::{PASSES, Problem};
-pub use problems::all;
+pub use problems::{matrix, register};
 pub use schedule::Schedule;
+
+/// The targets that are executed: NVIDIA's matrix instructions, and both of RDNA's layouts.
+pub const TARGETS: [&str; 3] = ["sm_80-cpp", "gfx1100-cpp", "gfx1201-cpp"];

@@ -3,19 +3,28 @@
 use attention_core::{AttentionSpec, CausalAlignment, DType};
 use attention_kernels::{
     block_map::BlockShape,
-    catalog::{Entry, Sizes},
+    catalog::{self, Entry, Sizes},
     modification::Mask,
     variants,
 };
 
 use super::problem::{Code, Problem};
 
-/// Every problem.
-pub fn all() -> Vec<Problem> {
+/// Problems for matrix instructions.
+pub fn matrix() -> Vec<Problem> {
     let mut problems = dims();
     problems.extend(options());
     problems.extend(codes());
     problems
+}
+
+/// The catalog in a type that has no matrix instructions: the register engine's problems.
+pub fn register() -> Vec<Problem> {
+    let problems = catalog::softmax().into_iter().map(|entry| {
+        let name = entry.name.replace("softmax/", "register/");
+        Problem::new(&Entry { name, ..entry }, DType::F32)
+    });
+    problems.collect()
 }
 
 /// Plain attention of every padding and tiling, on lengths that fill no tile.

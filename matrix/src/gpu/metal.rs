@@ -2,7 +2,7 @@
 
 use cubecl::{
     features::Plane,
-    ir::{ElemType, FloatKind, TargetProperties, features::MmaConfig},
+    ir::{ElemType, FloatKind, PhysicalDevice, TargetProperties, features::MmaConfig},
 };
 use cubecl_cpp::{register_supported_types, shared::CompilationOptions};
 
@@ -21,6 +21,7 @@ pub fn apple() -> Target {
         max_bindings: 30,
     }
     .properties();
+    properties.identity.physical = Some(PhysicalDevice::default());
     register_supported_types(&mut properties);
     let features = &mut properties.features;
     features.plane.insert(Plane::Ops);

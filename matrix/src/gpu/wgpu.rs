@@ -5,7 +5,8 @@ use cubecl::{
     WgpuCompilationOptions,
     features::{Plane, TypeUsage},
     ir::{
-        AddressType, ElemType, FloatKind, IntKind, TargetProperties, UIntKind, features::MmaConfig,
+        AddressType, ElemType, FloatKind, IntKind, PhysicalDevice, TargetProperties, UIntKind,
+        features::MmaConfig,
     },
 };
 
@@ -78,6 +79,7 @@ fn spirv(name: &'static str, cmma: bool) -> Target {
         max_bindings: 32,
     }
     .properties();
+    properties.identity.physical = Some(PhysicalDevice::default());
     properties.register_address_type(AddressType::U32);
     let narrow = [
         HALF,

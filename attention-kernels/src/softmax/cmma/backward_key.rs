@@ -45,9 +45,9 @@ pub(crate) fn fragment_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV: 
     let layouts = layouts.packed(blueprint);
     let own = own_rows::<N>(tile_index(blueprint), sizes.seq_kv, blueprint);
     let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
-    let mut queries = Tokens::<E, W>::new(blueprint.head_dim, tile);
-    let mut grads = Tokens::<E, WV>::new(blueprint.value_dim, tile);
-    let mut scratch = Scratch::<E>::new(tile);
+    let mut queries = Tokens::<E, W>::new(sizes.zero, blueprint.head_dim, tile);
+    let mut grads = Tokens::<E, WV>::new(sizes.zero, blueprint.value_dim, tile);
+    let mut scratch = Scratch::<E>::new(sizes.zero, tile);
 
     let key_heads = comptime!(if wanted.value {
         blueprint.value_group
@@ -87,8 +87,8 @@ pub(crate) fn fragment_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV: 
     let slots = comptime!(tile.run());
     let key_dim = comptime!(if wanted.key { blueprint.head_dim } else { 0 });
     let value_dim = comptime!(if wanted.value { blueprint.value_dim } else { 0 });
-    let mut key_grads = FragmentSums::new(key_dim, tile);
-    let mut value_grads = FragmentSums::new(value_dim, tile);
+    let mut key_grads = FragmentSums::new(sizes.zero, key_dim, tile);
+    let mut value_grads = FragmentSums::new(sizes.zero, value_dim, tile);
     let mut weights = filled::<N>(0.0f32, slots, true);
     let mut slopes = filled::<N>(0.0f32, slots, true);
     let last = max(sizes.seq_q, 1) - 1;
@@ -137,8 +137,8 @@ pub(crate) fn fragment_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV: 
             let step = steps.at(index);
             let token = step.token;
             sync_cube();
-            queries.store();
-            grads.store();
+            queries.store(query, &query_stream, token);
+            grads.store(grad_out, &grad_stream, token);
             sync_cube();
             let next = steps.at(min(index + 1, steps.count - 1)).token;
             queries.fetch(query, &query_stream, next);

@@ -48,9 +48,9 @@ pub(crate) fn fragment_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV
     let key_stream = Stream::of(&layouts.key, own.batch, kv_head, last);
     let value_head = value_head(kv_head, blueprint);
     let value_stream = Stream::of(&layouts.value, own.batch, value_head, last);
-    let mut keys = Tokens::<E, W>::new(blueprint.head_dim, tile);
-    let mut values = Tokens::<E, WV>::new(blueprint.value_dim, tile);
-    let mut scratch = Scratch::<E>::new(tile);
+    let mut keys = Tokens::<E, W>::new(sizes.zero, blueprint.head_dim, tile);
+    let mut values = Tokens::<E, WV>::new(sizes.zero, blueprint.value_dim, tile);
+    let mut scratch = Scratch::<E>::new(sizes.zero, tile);
     let mut queries = RowOperands::<E>::new(blueprint.head_dim, tile);
     queries.load::<W>(
         &mut scratch,
@@ -74,9 +74,10 @@ pub(crate) fn fragment_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV
     let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
     let lse = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, LSE, 1usize);
     let delta = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, DELTA, 1usize);
+    let grad_lse = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, GRAD_LSE, 1usize);
 
     let slots = comptime!(tile.run());
-    let mut sums = FragmentSums::new(blueprint.head_dim, tile);
+    let mut sums = FragmentSums::new(sizes.zero, blueprint.head_dim, tile);
     let mut excess = f32::new(0.0);
     let mut scores = filled::<N>(0.0f32, slots, true);
     let mut slopes = filled::<N>(0.0f32, slots, true);
@@ -91,8 +92,8 @@ pub(crate) fn fragment_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV
         let step = steps.at(index);
         let token = step.token;
         sync_cube();
-        keys.store();
-        values.store();
+        keys.store(key, &key_stream, token);
+        values.store(value, &value_stream, token);
         sync_cube();
         let next = steps.at(min(index + 1, steps.count - 1)).token;
         keys.fetch(key, &key_stream, next);
@@ -111,7 +112,14 @@ pub(crate) fn fragment_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV
         walk.hide(&mut scores, step, &sizes, blueprint);
         #[unroll]
         for slot in 0..slots {
-            slopes[slot] *= weight::<N>(scores[slot], lse[0], blueprint);
+            let weight = weight::<N>(scores[slot], lse[0], blueprint);
+            slopes[slot] *= weight;
+            // A key that has all the weight takes what the gradients of a row sum up to, without the
+            // rounding of two products that cancel.
+            if comptime!(!bends) {
+                let alone = weight.equal(&Vector::new(1.0f32));
+                slopes[slot] = select_many(alone, grad_lse[0], slopes[slot]);
+            }
             excess += slopes[slot].extract(0usize);
         }
         scratch.write::<N>(&slopes);
@@ -123,7 +131,6 @@ pub(crate) fn fragment_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV
     let exists = row < sizes.seq_q;
     // Softcapped or bent, the gradients that are summed here are not those of the scores.
     if comptime!(!bends) {
-        let grad_lse = lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, GRAD_LSE, 1usize);
         let missing = run_total(excess, tile);
         let corrected = delta[0].extract(0usize) + (missing - grad_lse[0].extract(0usize));
         if exists && leads_row(tile) {

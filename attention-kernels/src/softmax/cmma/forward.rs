@@ -49,9 +49,9 @@ pub(crate) fn fragment_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size>
     let key_stream = Stream::of(&key_layout, own.batch, kv_head, last);
     let value_head = value_head(kv_head, blueprint);
     let value_stream = Stream::of(&value_layout, own.batch, value_head, last);
-    let mut keys = Tokens::<E, W>::new(blueprint.head_dim, tile);
-    let mut values = Tokens::<E, WV>::new(blueprint.value_dim, tile);
-    let mut scratch = Scratch::<E>::new(tile);
+    let mut keys = Tokens::<E, W>::new(sizes.zero, blueprint.head_dim, tile);
+    let mut values = Tokens::<E, WV>::new(sizes.zero, blueprint.value_dim, tile);
+    let mut scratch = Scratch::<E>::new(sizes.zero, tile);
     let mut rows = RowOperands::<E>::new(blueprint.head_dim, tile);
     rows.load::<W>(
         &mut scratch,
@@ -63,7 +63,7 @@ pub(crate) fn fragment_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size>
         sizes.seq_q,
     );
 
-    let mut sums = FragmentSums::new(blueprint.value_dim, tile);
+    let mut sums = FragmentSums::new(sizes.zero, blueprint.value_dim, tile);
     let mut softmax = RowSoftmax::new();
     let mut scores = filled::<N>(0.0f32, comptime!(tile.run()), true);
 
@@ -74,7 +74,7 @@ pub(crate) fn fragment_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size>
     for index in 0..steps.count {
         let step = steps.at(index);
         let token = step.token;
-        keys.store();
+        keys.store(key, &key_stream, token);
         sync_cube();
         values.fetch(value, &value_stream, token);
         scratch.multiply::<W>(&rows, &keys);
@@ -85,7 +85,7 @@ pub(crate) fn fragment_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size>
         scratch.announce(rescale.moved);
         walk.reweigh(&mut scores, token, &sizes, blueprint);
         scratch.write::<N>(&scores);
-        values.store();
+        values.store(value, &value_stream, token);
         sync_cube();
         if scratch.any(rescale.moved) {
             sums.scale::<E>(&mut scratch, rescale.factor);

@@ -30,7 +30,7 @@ pub(crate) fn launch_forward(
         value_dim,
         ..
     } = setup.problem;
-    let FragmentPlan { plan, tile } = plan;
+    let FragmentPlan { plan, tile, .. } = plan;
     let widths = setup.widths(plan, inputs, &[]);
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
     let rows = batch * heads * seq_q;
@@ -83,7 +83,7 @@ pub(crate) fn launch_query(
         ..
     } = setup.problem;
     let forward = &inputs.forward;
-    let FragmentPlan { plan, tile } = plan;
+    let FragmentPlan { plan, tile, .. } = plan;
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [key, value] = setup.readable([&forward.key, &forward.value], &forward.query);
     let rows = batch * heads * seq_q;
@@ -138,7 +138,7 @@ pub(crate) fn launch_key_walk(
         value_dim,
     } = setup.problem;
     let forward = &inputs.forward;
-    let FragmentPlan { plan, tile } = plan;
+    let FragmentPlan { plan, tile, .. } = plan;
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [query, grad_out] = setup.readable([&forward.query, &inputs.grad_out], &forward.key);
     let keys = batch * kv_heads * seq_kv * head_dim;

@@ -33,14 +33,8 @@ const HELD_BY_BOTH: usize = 144;
 pub(crate) struct FragmentPlan {
     pub plan: Plan,
     pub tile: PlaneTile,
-}
-
-impl FragmentPlan {
     /// Whether one key walk holds the sums of both gradients.
-    pub fn holds_both(&self, problem: &AttentionProblem) -> bool {
-        let held = (problem.head_dim + problem.value_dim) * 3 / 2;
-        held <= HELD_BY_BOTH * self.tile.lanes
-    }
+    pub both: bool,
 }
 
 /// The plan for cooperative matrices, where the device has those for this element type.
@@ -50,6 +44,53 @@ pub(crate) fn fragment_plan(
     problem: &AttentionProblem,
     elem: ElemType,
 ) -> Option<FragmentPlan> {
+    let AttentionProblem {
+        head_dim,
+        value_dim,
+        ..
+    } = *problem;
+    let dims = [head_dim, value_dim];
+    let longest = head_dim.max(value_dim);
+    let tile =
+        |rows: &[usize], sums: &[usize], held| plane_tile(properties, elem, dims, rows, sums, held);
+    let both = match walk {
+        MatrixWalk::Key => tile(&dims, &dims, HELD_BY_BOTH),
+        MatrixWalk::Forward | MatrixWalk::Query => None,
+    };
+    let one = || match walk {
+        MatrixWalk::Forward => tile(&[head_dim], &[value_dim], HELD),
+        MatrixWalk::Query => tile(&dims, &[head_dim], HELD),
+        MatrixWalk::Key => tile(&dims, &[longest, 0], HELD),
+    };
+    let tile = both.or_else(one)?;
+    Some(FragmentPlan {
+        plan: Plan {
+            tile: tile.row_tile(longest),
+            lanes: 1,
+            units: tile.units() as u32,
+            tile_per_unit: false,
+            exponential: if is_software(properties) {
+                Exponential::Polynomial
+            } else {
+                Exponential::Native
+            },
+            max_width: 4,
+        },
+        tile,
+        both: both.is_some(),
+    })
+}
+
+/// How planes divide the work of a walk over `tokens` with rows and sums of these dimensions, of which the
+/// lanes of a row hold at most `held` numbers each.
+fn plane_tile(
+    properties: &DeviceProperties,
+    elem: ElemType,
+    tokens: [usize; 2],
+    rows: &[usize],
+    sums: &[usize],
+    held: usize,
+) -> Option<PlaneTile> {
     let hardware = &properties.hardware;
     let plane = &properties.features.plane;
     let lanes = hardware.plane_size_max as usize;
@@ -57,41 +98,35 @@ pub(crate) fn fragment_plan(
     if !lockstep || !plane.contains(Plane::Sync) {
         return None;
     }
-    let votes = plane.contains(Plane::Ops);
     let fragment = fragment(properties, elem)?;
     let [m, n, k] = [fragment.m, fragment.n, fragment.k].map(|side| side as usize);
-    let AttentionProblem {
-        head_dim,
-        value_dim,
-        ..
-    } = *problem;
+    let votes = plane.contains(Plane::Ops);
+    let lent = is_software(properties);
     // Sums are 32 bits wide, rows 16.
-    let held = match walk {
-        MatrixWalk::Forward => value_dim + head_dim / 2,
-        MatrixWalk::Query => head_dim + (head_dim + value_dim) / 2,
-        MatrixWalk::Key => head_dim.max(value_dim) + (head_dim + value_dim) / 2,
-    };
-    let mut rows = lanes.min(ROWS);
-    while votes && rows > m && rows * held > HELD * lanes {
-        rows /= 2;
+    let numbers = sums.iter().sum::<usize>() + rows.iter().sum::<usize>() / 2;
+    let mut own = lanes.min(ROWS);
+    while votes && own > m && own * numbers > held * lanes {
+        own /= 2;
     }
-    if !rows.is_multiple_of(m) {
+    // One walk for both gradients has to fit; else the fewest rows are taken that a fragment has.
+    let both = sums.iter().all(|dim| *dim > 0) && sums.len() > 1;
+    let overfull = both && !lent && own * numbers > held * lanes;
+    if !own.is_multiple_of(m) || overfull {
         return None;
     }
-    let software = is_software(properties);
-    let largest = if software { n.max(k) } else { 32 };
     let mut tile = PlaneTile {
         m,
         n,
         k,
-        planes: (ROWS / rows).min(PLANES),
-        rows,
-        lanes: lanes / rows,
-        block: largest,
+        planes: (ROWS / own).min(PLANES),
+        rows: own,
+        lanes: lanes / own,
+        block: if lent { n.max(k) } else { 32 },
         votes,
+        lent,
     };
     let fits = |tile: &PlaneTile| {
-        tile.bytes(head_dim, value_dim) <= hardware.max_shared_memory_size
+        tile.bytes(tokens, rows, sums) <= hardware.max_shared_memory_size
             && tile.units() <= hardware.max_units_per_cube as usize
     };
     while !fits(&tile) && tile.planes > 1 {
@@ -100,21 +135,7 @@ pub(crate) fn fragment_plan(
     while !fits(&tile) && tile.block > n.max(k).max(4 * tile.lanes) {
         tile.block /= 2;
     }
-    fits(&tile).then(|| FragmentPlan {
-        plan: Plan {
-            tile: tile.row_tile(head_dim.max(value_dim)),
-            lanes: 1,
-            units: tile.units() as u32,
-            tile_per_unit: false,
-            exponential: if software {
-                Exponential::Polynomial
-            } else {
-                Exponential::Native
-            },
-            max_width: 4,
-        },
-        tile,
-    })
+    fits(&tile).then_some(tile)
 }
 
 /// The largest of the device's fragments that divide 16 rows, tokens and dimensions, and are summed in

@@ -7,7 +7,7 @@
 //! its tokens only, which all planes read.
 //!
 //! Sums over the tokens stay fragments. To multiply rows of them by numbers, or to write them, they
-//! pass through the same piece of shared memory, as many dimensions at a time as a step has tokens.
+//! pass through the same piece of shared memory.
 //!
 //! Dimensions are padded with zeros to whole fragments.
 
@@ -16,6 +16,7 @@ use cubecl::prelude::*;
 use super::{RowTile, Spread};
 
 mod operands;
+mod plane_rows;
 mod scratch;
 mod sums;
 mod tokens;
@@ -25,13 +26,14 @@ pub(crate) use scratch::Scratch;
 pub(crate) use sums::FragmentSums;
 pub(crate) use tokens::Tokens;
 
+use scratch::{score_stride, weight_stride};
+
 /// Elements of a vector in shared memory.
 const QUAD: usize = 4;
 
-/// A vector's worth of numbers sets the rows of a piece apart, so that lanes which read a column of
-/// vectors meet different banks.
-const SCORES_APART: usize = 4;
-const WEIGHTS_APART: usize = 8;
+type Quad = Const<QUAD>;
+
+/// Elements that set a token apart from the next, so that rows of fragments meet different banks.
 const TOKENS_APART: usize = 8;
 
 /// The fragments of a device, and how planes divide rows and tokens into them.
@@ -53,6 +55,9 @@ pub(crate) struct PlaneTile {
     pub block: usize,
     /// Whether the lanes of a plane can vote.
     pub votes: bool,
+    /// Rows and sums lie in shared memory instead of fragments that are held, and tokens are not fetched
+    /// ahead: loops stay loops. What is unrolled, a software rasterizer compiles for seconds.
+    pub lent: bool,
 }
 
 impl PlaneTile {
@@ -90,24 +95,22 @@ impl PlaneTile {
     }
 
     /// Bytes of shared memory that a cube takes to walk over tokens of these dimensions, with
-    /// elements of 16 bits.
-    pub fn bytes(self, head_dim: usize, value_dim: usize) -> usize {
-        let tokens = [head_dim, value_dim].map(|dim| 2 * self.block * self.token_stride(dim));
-        let row = 4 * self.score_stride() + 2 * self.weight_stride();
+    /// elements of 16 bits, rows of as many as `rows` and sums of as many as `sums`.
+    pub fn bytes(self, tokens: [usize; 2], rows: &[usize], sums: &[usize]) -> usize {
+        let staged = tokens.map(|dim| 2 * self.block * self.token_stride(dim));
+        let mut row = 4 * score_stride(self.block) + 2 * weight_stride(self.block);
+        if self.lent {
+            let stride = |dim: &usize| 2 * weight_stride(self.padded(*dim));
+            row += rows.iter().map(stride).sum::<usize>();
+            let stride = |dim: &usize| 4 * score_stride(self.padded(*dim));
+            row += sums.iter().map(stride).sum::<usize>();
+        }
         let moves = if self.votes { 0 } else { 4 * self.units() };
-        tokens[0] + tokens[1] + self.planes * self.rows * row + moves
+        staged[0] + staged[1] + self.planes * self.rows * row + moves
     }
 
     fn row_tiles(self) -> usize {
         self.rows / self.m
-    }
-
-    fn score_stride(self) -> usize {
-        self.block + SCORES_APART
-    }
-
-    fn weight_stride(self) -> usize {
-        self.block + WEIGHTS_APART
     }
 
     fn token_stride(self, dim: usize) -> usize {
@@ -120,7 +123,7 @@ impl PlaneTile {
     }
 
     /// Dimensions of a piece.
-    fn columns(self, dim: usize, piece: usize) -> usize {
+    fn piece_columns(self, dim: usize, piece: usize) -> usize {
         (self.padded(dim) - piece * self.block).min(self.block)
     }
 }

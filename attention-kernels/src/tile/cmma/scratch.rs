@@ -2,60 +2,46 @@
 
 use cubecl::{cmma, prelude::*};
 
-use super::{PlaneTile, QUAD, RowOperands, Tokens, lane_part, lane_row};
+use super::{
+    PlaneTile, QUAD, Quad, RowOperands, Tokens, lane_part, lane_row, plane_rows::PlaneRows,
+};
 
-type Quad = Const<QUAD>;
-
-/// Numbers that pass between fragments and lanes: a row of each for every row of every plane.
+/// Numbers that pass between fragments and lanes.
 #[derive(CubeType)]
 pub(crate) struct Scratch<E: Float> {
-    pub(super) scores: Shared<[Vector<f32, Quad>]>,
-    pub(super) weights: Shared<[Vector<E, Quad>]>,
+    pub(super) scores: PlaneRows<f32>,
+    pub(super) weights: PlaneRows<E>,
     /// A word for each unit, where planes cannot vote.
     moves: ComptimeOption<Shared<[u32]>>,
+    /// 0, which no compiler knows: what turns so many times more is not unrolled.
+    pub(super) zero: usize,
     #[cube(comptime)]
     pub(super) tile: PlaneTile,
 }
 
 #[cube]
 impl<E: Float> Scratch<E> {
-    pub fn new(#[comptime] tile: PlaneTile) -> Scratch<E> {
-        let rows = comptime!(tile.planes * tile.rows);
-        let scores =
-            Shared::new_aligned_slice(comptime!(rows * tile.score_stride() / QUAD), 16usize);
-        let weights =
-            Shared::new_aligned_slice(comptime!(rows * tile.weight_stride() / QUAD), 16usize);
+    /// `zero` is 0, but not at compile time.
+    pub fn new(zero: usize, #[comptime] tile: PlaneTile) -> Scratch<E> {
         let moves = if comptime!(tile.votes) {
             ComptimeOption::new_None()
         } else {
             ComptimeOption::new_Some(Shared::<[u32]>::new_slice(comptime!(tile.units())))
         };
         Scratch::<E> {
-            scores,
-            weights,
+            scores: PlaneRows::new(comptime!(score_stride(tile.block)), tile),
+            weights: PlaneRows::new(comptime!(weight_stride(tile.block)), tile),
             moves,
+            zero,
             tile,
         }
-    }
-
-    /// Where a column of a plane's row of scores lies, in vectors.
-    pub(super) fn score_at(&self, row: usize, column: usize) -> usize {
-        let tile = comptime!(self.tile);
-        let stride = comptime!(tile.score_stride() / QUAD);
-        (PLANE_POS as usize * tile.rows + row) * stride + column / QUAD
-    }
-
-    /// Where a column of a plane's row of weights lies, in vectors.
-    pub(super) fn weight_at(&self, row: usize, column: usize) -> usize {
-        let tile = comptime!(self.tile);
-        let stride = comptime!(tile.weight_stride() / QUAD);
-        (PLANE_POS as usize * tile.rows + row) * stride + column / QUAD
     }
 
     /// `rows * tokens` for a step, to be read by the plane's lanes.
     pub fn multiply<W: Size>(&mut self, rows: &RowOperands<E>, tokens: &Tokens<E, W>) {
         let tile = comptime!(self.tile);
         let row_tiles = comptime!(tile.row_tiles());
+        let steps = comptime!(tile.padded(rows.dim) / tile.k);
         #[unroll]
         for t in 0..comptime!(tile.block / tile.n) {
             let mut sums = Sequence::<cmma::Matrix<f32>>::new();
@@ -63,83 +49,47 @@ impl<E: Float> Scratch<E> {
             for _ in 0..row_tiles {
                 sums.push(zeros(tile));
             }
-            #[unroll]
-            for step in 0..comptime!(tile.padded(rows.dim) / tile.k) {
-                let operand = tokens.along_dims(t, step);
+            if comptime!(tile.lent) {
+                for step in 0..steps + self.zero {
+                    let operand = tokens.along_dims(t, step);
+                    #[unroll]
+                    for r in 0..row_tiles {
+                        let sum = sums.index(r);
+                        cmma::execute(&rows.borrow(r, step), &operand, sum, sum);
+                    }
+                }
+            } else {
                 #[unroll]
-                for r in 0..row_tiles {
-                    let sum = sums.index(r);
-                    let part = rows.parts.index(comptime!(step * row_tiles + r));
-                    cmma::execute(part, &operand, sum, sum);
+                for step in 0..steps {
+                    let operand = tokens.along_dims(t, step.runtime());
+                    #[unroll]
+                    for r in 0..row_tiles {
+                        let sum = sums.index(r);
+                        cmma::execute(rows.held(r, step), &operand, sum, sum);
+                    }
                 }
             }
             #[unroll]
             for r in 0..row_tiles {
-                self.take(sums.index(r), comptime!(r * tile.m), comptime!(t * tile.n));
+                self.scores.take(
+                    sums.index(r),
+                    comptime!(r * tile.m).runtime(),
+                    comptime!(t * tile.n).runtime(),
+                    tile.n,
+                );
             }
         }
         sync_plane();
     }
 
-    /// Stores a fragment of sums.
-    pub(super) fn take(
-        &mut self,
-        sums: &cmma::Matrix<f32>,
-        #[comptime] row: usize,
-        #[comptime] column: usize,
-    ) {
-        let tile = comptime!(self.tile);
-        let stride = comptime!(tile.score_stride());
-        let start = self.score_at(row.runtime(), column.runtime());
-        let end = start + comptime!(((tile.m - 1) * stride + tile.n) / QUAD);
-        cmma::store(
-            &mut self.scores[start..end],
-            sums,
-            comptime!(stride as u32),
-            cmma::MatrixLayout::RowMajor,
-        );
-    }
-
-    /// Loads the fragment of sums that [`Self::take`] stored.
-    pub(super) fn give(
-        &self,
-        sums: &mut cmma::Matrix<f32>,
-        #[comptime] row: usize,
-        #[comptime] column: usize,
-    ) {
-        let tile = comptime!(self.tile);
-        let stride = comptime!(tile.score_stride());
-        let start = self.score_at(row.runtime(), column.runtime());
-        let end = start + comptime!(((tile.m - 1) * stride + tile.n) / QUAD);
-        cmma::load_with_layout(
-            sums,
-            &self.scores[start..end],
-            comptime!(stride as u32),
-            cmma::MatrixLayout::RowMajor,
-        );
-    }
-
-    /// Loads an operand of rows from the weights.
-    pub(super) fn operand(
-        &self,
-        operand: &mut cmma::Matrix<E>,
-        #[comptime] row: usize,
-        #[comptime] column: usize,
-    ) {
-        let tile = comptime!(self.tile);
-        let stride = comptime!(tile.weight_stride());
-        let start = self.weight_at(row.runtime(), column.runtime());
-        let end = start + comptime!(((tile.m - 1) * stride + tile.k) / QUAD);
-        cmma::load(operand, &self.weights[start..end], comptime!(stride as u32));
-    }
-
     /// This lane's run of the products, times `factor`.
     pub fn read<N: Size>(&self, scores: &mut Array<Vector<f32, N>>, factor: f32) {
         let tile = comptime!(self.tile);
-        let start = self.score_at(lane_row(tile), lane_part(tile) * comptime!(tile.run()));
+        let run = comptime!(tile.run());
+        let start = self.scores.at(lane_row(tile), lane_part(tile) * run);
         #[unroll]
-        for quad in 0..comptime!(tile.run() / QUAD) {
-            let read = self.scores[start + quad];
+        for quad in 0..comptime!(run / QUAD) {
+            let read = self.scores.memory[start + quad];
             #[unroll]
             for i in 0..QUAD {
                 scores[comptime!(quad * QUAD + i)] = Vector::new(read.extract(i) * factor);
@@ -150,15 +100,16 @@ impl<E: Float> Scratch<E> {
     /// This lane's run of the second product's operand: to be read after [`sync_plane`].
     pub fn write<N: Size>(&mut self, weights: &Array<Vector<f32, N>>) {
         let tile = comptime!(self.tile);
-        let start = self.weight_at(lane_row(tile), lane_part(tile) * comptime!(tile.run()));
+        let run = comptime!(tile.run());
+        let start = self.weights.at(lane_row(tile), lane_part(tile) * run);
         #[unroll]
-        for quad in 0..comptime!(tile.run() / QUAD) {
-            let mut run = Vector::<f32, Quad>::new(0.0f32);
+        for quad in 0..comptime!(run / QUAD) {
+            let mut numbers = Vector::<f32, Quad>::new(0.0f32);
             #[unroll]
             for i in 0..QUAD {
-                run.insert(i, weights[comptime!(quad * QUAD + i)].extract(0usize));
+                numbers.insert(i, weights[comptime!(quad * QUAD + i)].extract(0usize));
             }
-            self.weights[start + quad] = Vector::cast_from(run);
+            self.weights.memory[start + quad] = Vector::cast_from(numbers);
         }
     }
 
@@ -190,6 +141,17 @@ impl<E: Float> Scratch<E> {
             ComptimeOption::None => plane_any(condition),
         }
     }
+}
+
+/// From a row of scores to the next.
+pub(super) fn score_stride(columns: usize) -> usize {
+    columns + 4
+}
+
+/// From a row of operands to the next: as for scores, lanes that read a column of vectors meet different
+/// banks, and every row is aligned to 16 bytes.
+pub(super) fn weight_stride(columns: usize) -> usize {
+    columns + 8
 }
 
 /// A fragment of sums that are 0.

@@ -17,9 +17,9 @@ import sys
 import time
 
 # Read when the libraries start. Threads that wait by spinning take the cores from the others, and on cores that
-# they share with us they are slower as well.
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-os.environ["KMP_BLOCKTIME"] = "0"
+# they share with us they are slower as well. Who wants to compare sets the variables.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 
 class Refused(Exception):
@@ -193,7 +193,7 @@ def hello(peers, threads):
         try:
             peers[name] = peer(threads)
             answer[name] = peers[name].version
-        except (ImportError, OSError) as error:
+        except Exception as error:  # One that is there and does not start is missing all the same.
             answer[name] = None
             print(f"{name}: {error}", file=sys.stderr)
     return answer

@@ -167,10 +167,16 @@ fn row(case: &Case, devices: &[DeviceRoofs], mixes: &Mixes) -> Vec<String> {
     let mut cells = vec![case.name.clone()];
     cells.extend(devices.iter().map(|device| {
         let time = time(case, device, mixes);
-        let (bound, expected) = (1e3 * time.bound, 1e3 * time.expected);
-        format!("{bound:.3} {expected:.3} {}", time.limit.name())
+        let milliseconds = [time.bound, time.expected].map(|seconds| figures(1e3 * seconds));
+        format!("{} {}", milliseconds.join(" "), time.limit.name())
     }));
     cells
+}
+
+/// With two figures after the first that is not 0.
+fn figures(number: f64) -> String {
+    let places = (2.0 - number.max(1e-9).log10().floor()).clamp(0.0, 9.0) as usize;
+    format!("{number:.places$}")
 }
 
 /// The rates of a device at hand.
@@ -212,4 +218,16 @@ fn measured(kind: DeviceKind) -> Result<DeviceRoofs> {
         launch: stated(launch.as_secs_f64()),
         remark: "Exponentials count as the vector instructions of a polynomial.",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::figures;
+
+    #[test]
+    fn numbers_keep_three_figures_however_small_they_are() {
+        assert_eq!(figures(1234.6), "1235");
+        assert_eq!(figures(12.345), "12.3");
+        assert_eq!(figures(0.000_271_9), "0.000272");
+    }
 }

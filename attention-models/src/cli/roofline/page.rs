@@ -28,8 +28,8 @@ pub fn page(cases: &[Case], devices: &[DeviceRoofs], mixes: &Mixes) -> String {
          - `memory`: every tensor moved once over the memory's rate: what is read again comes from a cache;\n\
          - `issue`: instructions of the hot loop, by the vendor's compiler, over those that the device can begin: {}.\n\n\
          Forward is one kernel; backward two more, which multiply seven times together (five would do, with atomics). Causal attention \
-         costs the pairs that it sees. Expected is: a cube owns {ROWS_PER_CUBE} rows and cores without a cube idle; over the share of \
-         the peak that such kernels reach; and each kernel's launch.\n\n",
+         costs the pairs that it sees. Expected is that time with \
+         {ROWS_PER_CUBE} rows to a cube, so that cores without a cube idle, over the share of the peak that such kernels reach, and each kernel's launch.\n\n",
         known(mixes)
     );
     for dtype in [DType::F16, DType::F32] {
