@@ -8,6 +8,7 @@
     reason = "a kernel's arguments are its bindings, and its parts are inlined"
 )]
 
+mod copy_async;
 mod exp2;
 mod tensor;
 mod tile;

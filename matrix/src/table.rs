@@ -45,6 +45,44 @@ pub struct Counts {
     /// Barriers of a cube.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barriers: Option<u64>,
+    /// The loop in which most of the work is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hot_loop: Option<HotLoop>,
+}
+
+/// What was counted in the loop that holds the most matrix instructions, or the most fused
+/// multiplications where there are none: every instruction of it once, also those that most of its
+/// turns skip.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HotLoop {
+    /// All.
+    pub instructions: u64,
+    /// Those that multiply matrices.
+    pub matrix: u64,
+    /// Fused multiplications and additions of lanes.
+    pub fma: u64,
+    /// Barriers of a cube.
+    pub barriers: u64,
+    /// Loads from shared memory.
+    pub shared_loads: u64,
+    /// Stores to shared memory.
+    pub shared_stores: u64,
+    /// Loads from buffers.
+    pub global_loads: u64,
+    /// Those of the special function unit.
+    pub special: u64,
+    /// Numbers that move between lanes.
+    pub shuffles: u64,
+    /// Registers that are kept in memory, written or read.
+    pub spills: u64,
+}
+
+impl HotLoop {
+    /// Matrix instructions among all, in per cent.
+    pub fn matrix_share(&self) -> f64 {
+        100.0 * self.matrix as f64 / self.instructions.max(1) as f64
+    }
 }
 
 /// One kernel of one case on one target.
@@ -68,7 +106,8 @@ pub struct Row {
 const TOLERANCE: u64 = 10;
 
 /// What got worse from one run to the next, a sentence each: a kernel that no longer compiles, is
-/// gone, spills more, waits at more barriers or shares more memory.
+/// gone, spills more, waits at more barriers, shares more memory, or whose hot loop gives less of its
+/// instructions to matrices.
 pub fn regressions(before: &[Row], now: &[Row]) -> Vec<String> {
     let key = |row: &Row| (row.target.clone(), row.case.clone(), row.kernel.clone());
     let now: BTreeMap<_, _> = now.iter().map(|row| (key(row), row)).collect();
@@ -91,7 +130,6 @@ pub fn regressions(before: &[Row], now: &[Row]) -> Vec<String> {
         }
         for (what, before, now) in [
             ("spilled bytes", old.counts.spilled, new.counts.spilled),
-            ("barriers", old.counts.barriers, new.counts.barriers),
             (
                 "bytes of shared memory",
                 old.counts.shared_memory,
@@ -105,8 +143,30 @@ pub fn regressions(before: &[Row], now: &[Row]) -> Vec<String> {
                 sentences.push(format!("{place} has {now} {what}, it had {before}"));
             }
         }
+        sentences.extend(slower(&old.counts, &new.counts).map(|what| format!("{place} {what}")));
     }
     sentences
+}
+
+/// What of a hot loop got worse; of the kernel, where no loop was found.
+fn slower(old: &Counts, new: &Counts) -> impl Iterator<Item = String> {
+    let waits = |counts: &Counts| match counts.hot_loop {
+        Some(hot) => Some(hot.barriers),
+        None => counts.barriers,
+    };
+    let (before, now) = (waits(old), waits(new));
+    let waits = (now > before && before.is_some()).then(|| {
+        let [before, now] = [before, now].map(Option::unwrap_or_default);
+        format!("waits at {now} barriers in a turn of its loop, before at {before}")
+    });
+    let share = |counts: &Counts| counts.hot_loop.map(|hot| hot.matrix_share());
+    let shares = share(old).zip(share(new));
+    let least = 1.0 - 1.0 / TOLERANCE as f64;
+    let shares = shares.filter(|(before, now)| *now < before * least);
+    let shares = shares.map(|(before, now)| {
+        format!("has {now:.1} % matrix instructions in its loop, it had {before:.1} %")
+    });
+    waits.into_iter().chain(shares)
 }
 
 /// Targets in the order of their first row, with their rows.
@@ -155,8 +215,9 @@ pub fn summary(rows: &[Row]) -> String {
 /// What was counted in each kernel; those in which nothing was are left to the [`reasons`].
 pub fn details(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| target | case | kernel | outcome | registers | spilled B | shared B | buffers | instructions | matrix | barriers |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| target | case | kernel | outcome | registers | spilled B | shared B | buffers | instructions | matrix | barriers \
+         | in the loop | matrix | matrix % | barriers | shared loads | stores | buffer loads | special | shuffles | fma | spills |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let counted = |row: &&Row| row.counts.registers.is_some() || row.counts.buffers.is_some();
     for row in rows.iter().filter(counted) {
@@ -171,7 +232,7 @@ pub fn details(rows: &[Row]) -> String {
         let number = |count: Option<u64>| count.map_or("-".into(), |count| count.to_string());
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {outcome} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {outcome} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.target,
             row.case,
             row.kernel,
@@ -182,9 +243,34 @@ pub fn details(rows: &[Row]) -> String {
             number(counts.instructions),
             number(counts.matrix),
             number(counts.barriers),
+            hot_loop(counts.hot_loop.as_ref()),
         );
     }
     text
+}
+
+/// The cells of a hot loop.
+fn hot_loop(counts: Option<&HotLoop>) -> String {
+    let Some(hot) = counts else {
+        return ["-"; 11].join(" | ");
+    };
+    let share = format!("{:.1}", hot.matrix_share());
+    let numbers = [
+        hot.barriers,
+        hot.shared_loads,
+        hot.shared_stores,
+        hot.global_loads,
+        hot.special,
+        hot.shuffles,
+        hot.fma,
+        hot.spills,
+    ];
+    let first = [hot.instructions, hot.matrix].map(|count| count.to_string());
+    let cells = first.into_iter().chain([share]);
+    let cells: Vec<_> = cells
+        .chain(numbers.map(|count| count.to_string()))
+        .collect();
+    cells.join(" | ")
 }
 
 /// Why rows did not compile: every reason with the number of its kernels, by target.

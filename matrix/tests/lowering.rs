@@ -4,7 +4,7 @@ use attention_matrix::{
     cases, gpu,
     inspect::Tools,
     run::{Plan, run},
-    table::{Counts, Outcome, Row, regressions},
+    table::{Counts, HotLoop, Outcome, Row, regressions},
 };
 
 /// Rows of the cases whose names begin like one of these, on targets whose names contain `part`.
@@ -150,6 +150,39 @@ fn a_spill_a_failure_and_a_missing_kernel_are_regressions_and_an_improvement_is_
             "sm_90a softmax/self/f32 spills has 16 spilled bytes, it had 0",
             "sm_90a softmax/self/f32 fails fails: no such instruction",
             "sm_90a softmax/self/f32 goes is gone",
+        ]
+    );
+}
+
+#[test]
+fn a_barrier_more_and_a_smaller_matrix_share_of_the_hot_loop_are_regressions() {
+    let row = |kernel: &str, matrix, barriers| Row {
+        counts: Counts {
+            hot_loop: Some(HotLoop {
+                instructions: 200,
+                matrix,
+                barriers,
+                ..HotLoop::default()
+            }),
+            ..Counts::default()
+        },
+        ..row(kernel, 0, Outcome::Compiled)
+    };
+    let before = [
+        row("waits", 60, 2),
+        row("thins", 60, 2),
+        row("holds", 60, 2),
+    ];
+    let now = [
+        row("waits", 60, 3),
+        row("thins", 50, 2),
+        row("holds", 56, 1),
+    ];
+    assert_eq!(
+        regressions(&before, &now),
+        [
+            "sm_90a softmax/self/f32 waits waits at 3 barriers in a turn of its loop, before at 2",
+            "sm_90a softmax/self/f32 thins has 25.0 % matrix instructions in its loop, it had 30.0 %",
         ]
     );
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     block_map::{BlockList, Step, Steps},
     modification::{CapturedData, Code},
-    tile::slot_token,
+    tile::{Spread, slot_offset, slots_start},
 };
 
 /// What one unit knows of the score matrix while its keys walk over the queries.
@@ -19,7 +19,8 @@ use crate::{
 pub(crate) struct KeyWalk<E: Float, M: Numeric, N: Size> {
     tables: ScoreTables<E, M>,
     modifier: Modifier<N>,
-    positions: Array<Vector<u32, N>>,
+    /// The first query that sees a key: none for a key that does not exist.
+    from: Array<Vector<u32, N>>,
     batch: usize,
     first: usize,
     /// One past the last key of the tile.
@@ -40,15 +41,17 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         let lanes = N::value();
         let groups = comptime!(blueprint.tile.groups);
         let count = comptime!(groups * lanes);
-        let mut positions = Array::<Vector<u32, N>>::new(groups);
+        let mut from = Array::<Vector<u32, N>>::new(groups);
         #[unroll]
         for g in 0..groups {
-            let mut keys = Vector::<u32, N>::new(0u32);
+            let mut queries = Vector::<u32, N>::new(0u32);
             #[unroll]
             for lane in 0..lanes {
-                keys.insert(lane, own.rows[comptime!(g * lanes + lane)] as u32);
+                let key = own.rows[comptime!(g * lanes + lane)];
+                let query = first_query(key, sizes, blueprint.causal);
+                queries.insert(lane, select(key < sizes.seq_kv, query, sizes.seq_q) as u32);
             }
-            positions[g] = keys;
+            from[g] = queries;
         }
         let mask =
             mask.map(|table| LaneTable::<M>::along_keys(table, &own.rows, count, sizes.seq_kv));
@@ -66,7 +69,7 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         KeyWalk::<E, M, N> {
             tables: ScoreTables::<E, M> { mask, bias },
             modifier,
-            positions,
+            from,
             batch: own.batch,
             first: own.first,
             end: own.end,
@@ -168,18 +171,26 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         let whole = token + comptime!(tile.block) <= sizes.seq_q
             && self.end <= visible_keys(token, sizes, blueprint.causal);
         if !whole {
-            #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.slots()) {
-                let visible =
-                    visible_keys(slot_token(token, t, tile), sizes, blueprint.causal) as u32;
-                #[unroll]
-                for g in 0..groups {
-                    let hidden = self.positions[g].greater_equal(&Vector::new(visible));
-                    scores[t * groups + g] = select_many(
-                        hidden,
-                        Vector::new(f32::new(HIDDEN)),
-                        scores[t * groups + g],
-                    );
+            // Which tokens, from the lane's first on, see a key: compared with constants.
+            let first = token + slots_start(tile);
+            let end = Vector::<u32, N>::new((max(sizes.seq_q, first) - first) as u32);
+            let first = Vector::<u32, N>::new(first as u32);
+            // To matrix instructions a query that does not exist weighs nothing: its numbers say so.
+            let ends = comptime!(matches!(tile.spread, Spread::Lane | Spread::Runs { .. }));
+            #[unroll]
+            for g in 0..groups {
+                let start = max(self.from[g], first) - first;
+                #[unroll(tile.unroll)]
+                for t in 0..comptime!(tile.slots()) {
+                    let offset = Vector::<u32, N>::new(slot_offset(t, tile) as u32);
+                    let early = offset.less_than(&start);
+                    let hidden = if ends {
+                        early.or(offset.greater_equal(&end))
+                    } else {
+                        early
+                    };
+                    let slot = t * groups + g;
+                    scores[slot] = select_many(hidden, Vector::new(f32::new(HIDDEN)), scores[slot]);
                 }
             }
         }

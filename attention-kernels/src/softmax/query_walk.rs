@@ -12,7 +12,7 @@ use super::{
 use crate::{
     block_map::{BlockList, Step, Steps},
     modification::{CapturedData, Code},
-    tile::slot_token,
+    tile::{RowTile, slot_offset, slots_start},
 };
 
 /// What one unit knows of the score matrix while its queries walk over the keys.
@@ -180,7 +180,6 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
     ) {
         let token = step.token;
         let tile = comptime!(blueprint.tile);
-        let groups = comptime!(tile.groups);
         self.tables.apply::<N>(
             scores,
             self.batch,
@@ -192,19 +191,27 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         self.modifier
             .hide(scores, self.head, step, sizes.seq_kv - 1, blueprint);
         if token + comptime!(tile.block) > self.whole {
-            #[unroll(tile.unroll)]
-            for t in 0..comptime!(tile.slots()) {
-                let position = Vector::<u32, N>::new(slot_token(token, t, tile) as u32);
-                #[unroll]
-                for g in 0..groups {
-                    let hidden = position.greater_equal(&self.visible[g]);
-                    scores[t * groups + g] = select_many(
-                        hidden,
+            // How many tokens, from the lane's first on, a query sees: compared with constants.
+            let first = Vector::<u32, N>::new((token + slots_start(tile)) as u32);
+            #[unroll]
+            for g in 0..comptime!(tile.groups) {
+                let seen = max(self.visible[g], first) - first;
+                #[unroll(tile.unroll)]
+                for t in 0..comptime!(tile.slots()) {
+                    let offset = Vector::<u32, N>::new(slot_offset(t, tile) as u32);
+                    let slot = t * comptime!(tile.groups) + g;
+                    scores[slot] = select_many(
+                        offset.greater_equal(&seen),
                         Vector::new(f32::new(HIDDEN)),
-                        scores[t * groups + g],
+                        scores[slot],
                     );
                 }
             }
         }
+    }
+
+    /// How many steps there are, from the first, whose keys every query of the tile sees.
+    pub fn whole_steps(&self, #[comptime] tile: RowTile) -> usize {
+        self.whole / comptime!(tile.block)
     }
 }

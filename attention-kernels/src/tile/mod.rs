@@ -9,12 +9,14 @@ pub(crate) use cmma::{
     FragmentSums, PlaneTile, RowOperands, Scratch, Tokens, leads_row, run_highest, run_total,
 };
 pub(crate) use mma::{
-    Reads, Rows, Staged, Sums, as_laid_out, matrix_accumulate, matrix_products, row_bytes,
-    row_highest, row_total, scale_sums, staged_bytes, store_sums, writes_row,
+    Arrival, Reads, Rows, Staged, Sums, as_laid_out, matrix_accumulate, matrix_products, row_bytes,
+    row_highest, row_total, scale_sums, staged_bytes, store_sums, sync_tokens, writes_row,
 };
 pub(crate) use register::{
     CHUNK_CHAIN, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled,
     load_rows, packed, store_rows,
 };
 pub use spread::Spread;
-pub(crate) use spread::{group_row, lane_start, slot_token};
+pub(crate) use spread::{
+    group_offset, group_row, lane_start, slot_offset, slot_token, slots_start,
+};

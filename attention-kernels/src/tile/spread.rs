@@ -66,19 +66,32 @@ impl RowTile {
 /// The `slot`-th token that this lane has of the step that begins at `token`.
 #[cube]
 pub(crate) fn slot_token(token: usize, slot: usize, #[comptime] tile: RowTile) -> usize {
-    let first = token + lane_start(tile.spread);
+    token + slots_start(tile) + slot_offset(slot, tile)
+}
+
+/// How far this lane's first token of a step lies behind the step's.
+#[cube]
+pub(crate) fn slots_start(#[comptime] tile: RowTile) -> usize {
     match comptime!(tile.spread) {
-        Spread::Lane => token + slot,
-        Spread::Quads => first + (8 * (slot / 2) + slot % 2),
-        Spread::Alternating => first + (16 * (slot / 8) + 2 * (slot % 8)),
-        Spread::Halves => first + (16 * (slot / 8) + slot % 8),
         Spread::Runs { rows, lanes } => {
             if comptime!(lanes == 1) {
-                token + slot
+                0usize.runtime()
             } else {
-                token + UNIT_POS_PLANE as usize / rows * tile.slots() + slot
+                UNIT_POS_PLANE as usize / rows * tile.slots()
             }
         }
+        _ => lane_start(tile.spread),
+    }
+}
+
+/// How far the `slot`-th token of a lane lies behind its first.
+#[cube]
+pub(crate) fn slot_offset(slot: usize, #[comptime] tile: RowTile) -> usize {
+    match comptime!(tile.spread) {
+        Spread::Lane | Spread::Runs { .. } => slot,
+        Spread::Quads => 8 * (slot / 2) + slot % 2,
+        Spread::Alternating => 16 * (slot / 8) + 2 * (slot % 8),
+        Spread::Halves => 16 * (slot / 8) + slot % 8,
     }
 }
 
@@ -101,8 +114,18 @@ pub(crate) fn group_row(#[comptime] g: usize, #[comptime] tile: RowTile) -> usiz
     let per_plane = comptime!(16 * tile.groups / tile.spread.groups_per_tile());
     let first = PLANE_POS as usize * per_plane;
     match comptime!(tile.spread) {
-        Spread::Quads => first + comptime!(16 * (g / 2) + 8 * (g % 2)) + lane / 4,
+        Spread::Quads => first + lane / 4 + group_offset(g, tile),
         Spread::Runs { rows, .. } => PLANE_POS as usize * rows + lane % rows,
-        _ => first + comptime!(16 * g) + lane % 16,
+        _ => first + lane % 16 + group_offset(g, tile),
     }
+}
+
+/// How far the row of this lane's group `g` lies behind that of its first.
+#[cube]
+pub(crate) fn group_offset(#[comptime] g: usize, #[comptime] tile: RowTile) -> usize {
+    let offset = comptime!(match tile.spread {
+        Spread::Quads => 16 * (g / 2) + 8 * (g % 2),
+        _ => 16 * g,
+    });
+    offset.runtime()
 }

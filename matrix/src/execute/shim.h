@@ -184,6 +184,9 @@ typedef emulated::Wide<float, 8> float8_t;
 #define __syncthreads() emulated::meet(emulated::BLOCK, __LINE__)
 #define __threadfence()
 #define __syncwarp(...) emulated::meet(emulated::WARP, __LINE__)
+// HIP's barrier of a plane.
+#define __builtin_amdgcn_fence(...)
+#define __builtin_amdgcn_wave_barrier() __syncwarp()
 #define __activemask() 0xffffffffu
 #define __shfl_sync(mask, value, lane) \
     emulated::shuffle(emulated::SHUFFLE, value, lane, __LINE__)

@@ -1,11 +1,14 @@
 //! Vendors' compilers and languages' validators, and what they count.
 
 mod amd;
+mod flow;
 mod nvidia;
 mod spirv;
 mod wgsl;
 
 use std::{path::PathBuf, process::Command};
+
+use flow::{Instruction, Kind};
 
 use crate::{
     gpu::{Compiler, Target},
@@ -68,6 +71,14 @@ fn run(command: &mut Command) -> Result<(String, String), String> {
     }
     let said: String = stderr.lines().take(3).collect::<Vec<_>>().join(" ");
     Err(format!("{program}: {said}"))
+}
+
+/// What is counted of any machine's instructions.
+fn count_all(instructions: &[Instruction], counts: &mut Counts) {
+    counts.instructions = Some(instructions.len() as u64);
+    counts.matrix = Some(flow::count(instructions, Kind::Matrix));
+    counts.barriers = Some(flow::count(instructions, Kind::Barrier));
+    counts.hot_loop = flow::hot_loop(instructions);
 }
 
 /// The number that follows `label` for the first time.

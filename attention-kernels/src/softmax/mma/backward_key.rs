@@ -3,25 +3,27 @@
 
 use cubecl::prelude::*;
 
-use super::soften::{Scores, exponent_factor, exponent_shift, score_factor};
+use super::{
+    soften::{Scores, exponent_factor, score_factor},
+    token_stats::TokenStats,
+};
 use crate::{
     block_map::BlockList,
     exp2::exp2,
     modification::{CapturedData, Code},
     softmax::{
         args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
-        delta::{DELTA, LSE},
         key_walk::KeyWalk,
         rows::{OwnedRows, own_rows, tile_index, value_head},
     },
     tile::{
-        Reads, RowTile, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
-        matrix_products, slot_token, store_sums,
+        Arrival, Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
+        matrix_products, store_sums, sync_tokens,
     },
 };
 
 /// [`attention_backward_key`](crate::softmax::backward_key) with tokens in shared memory: two
-/// barriers a step.
+/// barriers a step, one where tokens are copied.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_backward_key<
     E: Float,
@@ -98,6 +100,13 @@ pub(crate) fn matrix_backward_key<
         );
         values
     });
+    let (query_width, grad_width) = (W::value(), WV::value());
+    let arrival = comptime!(if Arrival::copies(tile.spread, [query_width, grad_width]) {
+        Arrival::CopiedBeside
+    } else {
+        Arrival::Stored
+    });
+    let late = comptime!(tile.lent && arrival == Arrival::Stored);
     let mut queries = Staged::<E, W>::new(
         blueprint.head_dim,
         units,
@@ -106,6 +115,7 @@ pub(crate) fn matrix_backward_key<
             products: true,
             sums: wanted.key
         }),
+        arrival,
     );
     let mut grads = Staged::<E, WV>::new(
         blueprint.value_dim,
@@ -115,7 +125,10 @@ pub(crate) fn matrix_backward_key<
             products: wanted.key,
             sums: wanted.value
         }),
+        arrival,
     );
+
+    let mut numbers = TokenStats::<S>::new(tile, arrival);
 
     let key_layout = comptime!(Sums {
         dim: if wanted.key { blueprint.head_dim } else { 0 },
@@ -172,21 +185,31 @@ pub(crate) fn matrix_backward_key<
         let steps = walk.steps(&blocks, head, &sizes, blueprint);
         if steps.count > 0 {
             let token = steps.at(0usize.runtime()).token;
-            queries.fetch(query, &query_stream, token);
-            grads.fetch(grad_out, &grad_stream, token);
+            let place = 0usize.runtime();
+            queries.fetch(query, &query_stream, token, place);
+            grads.fetch(grad_out, &grad_stream, token, place);
+            numbers.fetch(stats, first, token, last);
         }
         for index in 0..steps.count {
             let step = steps.at(index);
             let token = step.token;
-            sync_cube();
+            if comptime!(arrival == Arrival::Stored) {
+                sync_cube();
+            }
             queries.store();
             grads.store();
-            sync_cube();
+            let (place, other) = (index % 2, (index + 1) % 2);
+            numbers.store(place, sizes.seq_q - token, sizes.scale, kind);
+            sync_tokens(arrival);
+            queries.turn(place);
+            grads.turn(place);
+            numbers.turn(place);
             let next = steps.at(min(index + 1, steps.count - 1)).token;
             // Where registers are short, what comes next is fetched when the products need none.
-            if comptime!(!tile.lent) {
-                queries.fetch(query, &query_stream, next);
-                grads.fetch(grad_out, &grad_stream, next);
+            if comptime!(!late) {
+                queries.fetch(query, &query_stream, next, other);
+                grads.fetch(grad_out, &grad_stream, next, other);
+                numbers.fetch(stats, first, next, last);
             }
             matrix_products::<E, N, R, C, W>(
                 &keys,
@@ -196,6 +219,11 @@ pub(crate) fn matrix_backward_key<
                 blueprint.head_dim,
                 tile,
             );
+            // Before the next product, where nothing else comes first: operands that are loaded ahead of a
+            // branch fill the registers on its other side.
+            if comptime!(kind == Scores::Products) {
+                walk.hide(&mut weights, head, step.clone(), &sizes, blueprint);
+            }
             #[comptime]
             match &values {
                 ComptimeOption::Some(values) => {
@@ -211,16 +239,23 @@ pub(crate) fn matrix_backward_key<
                 }
                 ComptimeOption::None => {}
             }
-            let row = TokenStats { first, token, last };
             if comptime!(wanted.key) {
-                subtract_delta::<N, S>(&mut slopes, stats, &row, tile);
+                #[unroll]
+                for slot in 0..slots {
+                    let delta = Vector::<f32, N>::new(numbers.delta(slot));
+                    #[unroll]
+                    for g in 0..groups {
+                        slopes[slot * groups + g] -= delta;
+                    }
+                }
             }
             walk.modify_with_slope(&mut weights, &mut slopes, head, token, &sizes, blueprint);
-            walk.hide(&mut weights, head, step, &sizes, blueprint);
+            if comptime!(kind != Scores::Products) {
+                walk.hide(&mut weights, head, step, &sizes, blueprint);
+            }
             #[unroll]
             for slot in 0..slots {
-                let lse = row.of::<S>(stats, slot, tile).extract(LSE);
-                let shift = exponent_shift(lse, sizes.scale, kind);
+                let shift = numbers.shift(slot);
                 #[unroll]
                 for g in 0..groups {
                     let at = slot * groups + g;
@@ -231,9 +266,10 @@ pub(crate) fn matrix_backward_key<
                     }
                 }
             }
-            if comptime!(tile.lent) {
-                queries.fetch(query, &query_stream, next);
-                grads.fetch(grad_out, &grad_stream, next);
+            if comptime!(late) {
+                queries.fetch(query, &query_stream, next, other);
+                grads.fetch(grad_out, &grad_stream, next, other);
+                numbers.fetch(stats, first, next, last);
             }
             if comptime!(wanted.value) {
                 walk.reweigh(&mut weights, head, token, &sizes, blueprint);
@@ -254,6 +290,10 @@ pub(crate) fn matrix_backward_key<
                     tile,
                 );
             }
+        }
+        // What was fetched last is on its way, and read by nobody: the next head's first takes its place.
+        if comptime!(members > 1) {
+            sync_tokens(arrival);
         }
     }
 
@@ -317,44 +357,4 @@ fn store_keys<E: Float, N: Size, C: Size, O: Size>(
         layout,
         tile,
     );
-}
-
-/// Where the numbers of a step's queries lie.
-#[derive(CubeType)]
-struct TokenStats {
-    /// The head's first row among the rows of all heads.
-    first: usize,
-    token: usize,
-    last: usize,
-}
-
-#[cube]
-impl TokenStats {
-    /// Those of this lane's `slot`-th query.
-    fn of<S: Size>(
-        &self,
-        stats: &[Vector<f32, S>],
-        slot: usize,
-        #[comptime] tile: RowTile,
-    ) -> Vector<f32, S> {
-        stats[self.first + min(slot_token(self.token, slot, tile), self.last)]
-    }
-}
-
-/// The tokens are queries: each has a `delta` of its own.
-#[cube]
-fn subtract_delta<N: Size, S: Size>(
-    slopes: &mut Array<Vector<f32, N>>,
-    stats: &[Vector<f32, S>],
-    row: &TokenStats,
-    #[comptime] tile: RowTile,
-) {
-    #[unroll]
-    for slot in 0..tile.slots() {
-        let delta = Vector::<f32, N>::new(row.of::<S>(stats, slot, tile).extract(DELTA));
-        #[unroll]
-        for g in 0..tile.groups {
-            slopes[slot * tile.groups + g] -= delta;
-        }
-    }
 }

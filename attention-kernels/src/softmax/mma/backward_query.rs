@@ -14,13 +14,13 @@ use crate::{
         rows::{key_head, own_rows, tile_index, value_head},
     },
     tile::{
-        Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate, matrix_products,
-        row_total, store_sums, writes_row,
+        Arrival, Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
+        matrix_products, row_total, store_sums, sync_tokens, writes_row,
     },
 };
 
 /// [`attention_backward_query`](crate::softmax::backward_query) with tokens in shared memory: two
-/// barriers a step.
+/// barriers a step, one where tokens are copied.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_backward_query<
     E: Float,
@@ -88,12 +88,25 @@ pub(crate) fn matrix_backward_query<
     let key_stream = Stream::of(&layouts.key, own.batch, kv_head, last);
     let value_head = value_head(kv_head, blueprint);
     let value_stream = Stream::of(&layouts.value, own.batch, value_head, last);
-    let mut keys = Staged::<E, W>::new(blueprint.head_dim, units, tile, comptime!(Reads::both()));
+    let (key_width, value_width) = (W::value(), WV::value());
+    let arrival = comptime!(if Arrival::copies(tile.spread, [key_width, value_width]) {
+        Arrival::CopiedBeside
+    } else {
+        Arrival::Stored
+    });
+    let mut keys = Staged::<E, W>::new(
+        blueprint.head_dim,
+        units,
+        tile,
+        comptime!(Reads::both()),
+        arrival,
+    );
     let mut values = Staged::<E, WV>::new(
         blueprint.value_dim,
         units,
         tile,
         comptime!(Reads::products()),
+        arrival,
     );
 
     let layout = comptime!(Sums {
@@ -110,21 +123,28 @@ pub(crate) fn matrix_backward_query<
     let steps = walk.steps(&blocks, blueprint);
     if steps.count > 0 {
         let token = steps.at(0usize.runtime()).token;
-        keys.fetch(key, &key_stream, token);
-        values.fetch(value, &value_stream, token);
+        let place = 0usize.runtime();
+        keys.fetch(key, &key_stream, token, place);
+        values.fetch(value, &value_stream, token, place);
     }
     for index in 0..steps.count {
         let step = steps.at(index);
         let token = step.token;
-        sync_cube();
+        if comptime!(arrival == Arrival::Stored) {
+            sync_cube();
+        }
         keys.store();
         values.store();
-        sync_cube();
+        sync_tokens(arrival);
+        let (place, other) = (index % 2, (index + 1) % 2);
+        keys.turn(place);
+        values.turn(place);
         let next = steps.at(min(index + 1, steps.count - 1)).token;
         // Where registers are short, what comes next is fetched when the products need none.
-        if comptime!(!tile.lent) {
-            keys.fetch(key, &key_stream, next);
-            values.fetch(value, &value_stream, next);
+        let late = comptime!(tile.lent && arrival == Arrival::Stored);
+        if comptime!(!late) {
+            keys.fetch(key, &key_stream, next, other);
+            values.fetch(value, &value_stream, next, other);
         }
         matrix_products::<E, N, R, C, W>(
             &queries,
@@ -134,6 +154,11 @@ pub(crate) fn matrix_backward_query<
             blueprint.head_dim,
             tile,
         );
+        // Before the next product, where nothing else comes first: operands that are loaded ahead of a branch
+        // fill the registers on its other side.
+        if comptime!(kind == Scores::Products) {
+            walk.hide(&mut scores, step.clone(), &sizes, blueprint);
+        }
         matrix_products::<E, N, R, C, WV>(
             &grads,
             &values,
@@ -151,7 +176,9 @@ pub(crate) fn matrix_backward_query<
             }
         }
         walk.modify_with_slope(&mut scores, &mut slopes, token, &sizes, blueprint);
-        walk.hide(&mut scores, step, &sizes, blueprint);
+        if comptime!(kind != Scores::Products) {
+            walk.hide(&mut scores, step, &sizes, blueprint);
+        }
         #[unroll]
         for g in 0..groups {
             let shift = exponent_shift(lse[g].extract(0usize), sizes.scale, kind);
@@ -163,9 +190,9 @@ pub(crate) fn matrix_backward_query<
                 excess[g] += slopes[at];
             }
         }
-        if comptime!(tile.lent) {
-            keys.fetch(key, &key_stream, next);
-            values.fetch(value, &value_stream, next);
+        if comptime!(late) {
+            keys.fetch(key, &key_stream, next, other);
+            values.fetch(value, &value_stream, next, other);
         }
         matrix_accumulate::<E, N, R, C, W>(&mut sums, &slopes, &keys, layout, tile);
     }

@@ -2,7 +2,10 @@
 
 use cubecl::prelude::*;
 
-use super::soften::{Scores, Softmax, score_factor};
+use super::{
+    edge::hide_unseen,
+    soften::{Scores, Softmax, score_factor},
+};
 use crate::{
     block_map::BlockList,
     modification::{CapturedData, Code},
@@ -12,8 +15,8 @@ use crate::{
         rows::{key_head, own_rows, tile_index, value_head},
     },
     tile::{
-        Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate, matrix_products,
-        packed, store_sums, writes_row,
+        Arrival, Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
+        matrix_products, packed, store_sums, sync_tokens, writes_row,
     },
 };
 
@@ -54,6 +57,12 @@ pub(crate) fn matrix_forward<
     let value_layout = packed(&value_layout, blueprint.packed);
     let tile = as_laid_out(blueprint.tile);
     let blueprint = comptime!(Blueprint { tile, ..blueprint });
+    // Nothing but causality and the end of the keys hides a score.
+    let split = comptime!(
+        kind == Scores::Products
+            && blueprint.blocks.is_none()
+            && !(blueprint.mask || code.masks() || code.reweighs())
+    );
     let own = own_rows::<N>(tile_index(blueprint), sizes.seq_q, blueprint);
     let walk = QueryWalk::<E, M, N>::new(
         &own,
@@ -82,17 +91,25 @@ pub(crate) fn matrix_forward<
         value_head(kv_head, blueprint),
         last,
     );
+    let (key_width, value_width) = (W::value(), WV::value());
+    let arrival = comptime!(if Arrival::copies(tile.spread, [key_width, value_width]) {
+        Arrival::Copied
+    } else {
+        Arrival::Stored
+    });
     let mut keys = Staged::<E, W>::new(
         blueprint.head_dim,
         blueprint.units,
         tile,
         comptime!(Reads::products()),
+        arrival,
     );
     let mut values = Staged::<E, WV>::new(
         blueprint.value_dim,
         blueprint.units,
         tile,
         comptime!(Reads::sums()),
+        arrival,
     );
 
     let layout = comptime!(Sums {
@@ -105,32 +122,58 @@ pub(crate) fn matrix_forward<
     let factor = score_factor(sizes.scale, kind);
 
     let steps = walk.steps(&blocks, blueprint);
+    // There is one place for each.
+    let place = 0usize.runtime();
     if steps.count > 0 {
-        keys.fetch(key, &key_stream, steps.at(0usize.runtime()).token);
+        keys.fetch(key, &key_stream, steps.at(0usize.runtime()).token, place);
     }
-    for index in 0..steps.count {
-        let step = steps.at(index);
-        let token = step.token;
-        keys.store();
-        sync_cube();
-        values.fetch(value, &value_stream, token);
-        matrix_products::<E, N, R, C, W>(
-            &rows,
-            &keys,
-            &mut scores,
-            factor,
-            blueprint.head_dim,
-            tile,
-        );
-        walk.modify(&mut scores, token, &sizes, blueprint);
-        walk.hide(&mut scores, step, &sizes, blueprint);
-        softmax.soften::<C>(&mut scores, &mut sums, layout);
-        walk.reweigh(&mut scores, token, &sizes, blueprint);
-        values.store();
-        sync_cube();
-        let next = steps.at(min(index + 1, steps.count - 1));
-        keys.fetch(key, &key_stream, next.token);
-        matrix_accumulate::<E, N, R, C, WV>(&mut sums, &scores, &values, layout, tile);
+    // Steps that every query sees whole have a loop of their own, without a mask in it.
+    let whole = if split {
+        min(walk.whole_steps(tile), steps.count)
+    } else {
+        0usize.runtime()
+    };
+    #[unroll]
+    for part in 0..comptime!(if split { 2usize } else { 1 }) {
+        let (from, to) = if comptime!(split && part == 0) {
+            (0usize.runtime(), whole)
+        } else {
+            (whole, steps.count)
+        };
+        for index in from..to {
+            let step = steps.at(index);
+            let token = step.token;
+            keys.store();
+            sync_tokens(arrival);
+            values.fetch(value, &value_stream, token, place);
+            matrix_products::<E, N, R, C, W>(
+                &rows,
+                &keys,
+                &mut scores,
+                factor,
+                blueprint.head_dim,
+                tile,
+            );
+            walk.modify(&mut scores, token, &sizes, blueprint);
+            if comptime!(!split) {
+                walk.hide(&mut scores, step, &sizes, blueprint);
+            } else if comptime!(part == 1) {
+                hide_unseen::<N>(&mut scores, own.rows[0], token, &sizes, blueprint);
+            }
+            softmax.soften::<C>(&mut scores, &mut sums, layout);
+            walk.reweigh(&mut scores, token, &sizes, blueprint);
+            values.store();
+            let next = steps.at(min(index + 1, steps.count - 1)).token;
+            if comptime!(arrival == Arrival::Stored) {
+                // A compiler would move loads behind the product, to where they are stored, but for the barrier.
+                keys.fetch(key, &key_stream, next, place);
+                sync_cube();
+            } else {
+                sync_tokens(arrival);
+                keys.fetch(key, &key_stream, next, place);
+            }
+            matrix_accumulate::<E, N, R, C, WV>(&mut sums, &scores, &values, layout, tile);
+        }
     }
 
     let (factors, row_lse) = softmax.finish::<C>(&sums, sizes.neg_inf, layout);

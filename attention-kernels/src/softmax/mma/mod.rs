@@ -3,10 +3,12 @@
 
 mod backward_key;
 mod backward_query;
+mod edge;
 mod forward;
 mod launch;
 mod plan;
 mod soften;
+mod token_stats;
 
 pub(super) use launch::{launch_forward, launch_key_walk, launch_query};
 pub(super) use plan::{MatrixWalk, ROWS, matrix_plan};

@@ -6,6 +6,7 @@ use cubecl::{
     ir::{DeviceProperties, ElemType, FloatKind},
 };
 
+use super::token_stats::stats_bytes;
 use crate::{
     softmax::{exponential::Exponential, plan::Plan},
     tile::{RowTile, Spread, row_bytes, staged_bytes},
@@ -36,12 +37,15 @@ struct Tiling {
 }
 
 impl Tiling {
-    /// What lanes hold of rows, tokens and sums fits their 255 registers: by the compile matrix.
-    fn new(spread: Spread, walk: MatrixWalk, dim: usize, crowded: bool) -> Self {
+    /// What lanes hold of rows, tokens and sums fits their 255 registers, and a step is as long as that
+    /// allows, for what it costs beside its products: by the compile matrix. The blocks of a map are
+    /// multiples of 64.
+    fn new(spread: Spread, walk: MatrixWalk, dim: usize, crowded: bool, mapped: bool) -> Self {
         use MatrixWalk::{Forward, Key, Query};
         let (row_tiles, block, lent) = match (spread, walk) {
-            (Spread::Quads, Forward) if dim <= 64 && crowded => (2, 32, false),
-            (Spread::Quads, Forward) if dim <= 128 => (1, 64, false),
+            (Spread::Quads, Forward) if dim <= 64 && crowded => (2, 64, false),
+            (Spread::Quads, Forward) if dim <= 64 || (dim <= 128 && mapped) => (1, 64, false),
+            (Spread::Quads, Forward) if dim <= 128 => (1, 96, false),
             (Spread::Quads, Forward) => (1, 32, true),
             (Spread::Quads, Query) if dim <= 64 && crowded => (2, 16, false),
             (Spread::Quads, Query | Key) if dim <= 128 => (1, 32, false),
@@ -78,7 +82,7 @@ pub(crate) fn matrix_plan(
     let multiprocessors = hardware.num_streaming_multiprocessors.unwrap_or(0) as usize;
     let crowded = !mapped && cubes >= multiprocessors;
     let dim = head_dim.max(value_dim);
-    let tiling = Tiling::new(spread, walk, dim, crowded);
+    let tiling = Tiling::new(spread, walk, dim, crowded, mapped);
     let tile = RowTile {
         groups: tiling.row_tiles * spread.groups_per_tile(),
         tokens: tiling.block,
@@ -97,7 +101,14 @@ pub(crate) fn matrix_plan(
             row_bytes(head_dim, units, tile) + row_bytes(value_dim, units, tile)
         }
     };
-    let bytes = rows + staged_bytes(head_dim, tile) + staged_bytes(value_dim, tile);
+    let stats = if walk == MatrixWalk::Key {
+        stats_bytes(tile)
+    } else {
+        0
+    };
+    let held = if walk == MatrixWalk::Forward { 1 } else { 2 };
+    let staged = [head_dim, value_dim].map(|dim| staged_bytes(dim, tile, held));
+    let bytes = rows + stats + staged.iter().sum::<usize>();
     (bytes <= hardware.max_shared_memory_size).then_some(Plan {
         tile,
         lanes: 1,

@@ -24,7 +24,7 @@ mod sums;
 use operand::weight_operand;
 pub(crate) use product::{matrix_accumulate, matrix_products};
 pub(crate) use rows::{Rows, row_bytes};
-pub(crate) use staged::{Reads, Staged, staged_bytes};
+pub(crate) use staged::{Arrival, Reads, Staged, staged_bytes, sync_tokens};
 pub(crate) use sums::{Sums, row_highest, row_total, scale_sums, store_sums, writes_row};
 
 /// Rows of a tile, and dimensions or tokens that one instruction multiplies over.

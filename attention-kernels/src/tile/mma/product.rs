@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::{DEPTH, Rows, Staged, Sums, multiply, padded, weight_operand};
-use crate::tile::{RowTile, Spread};
+use crate::tile::{RowTile, Spread, filled};
 
 /// `scores[slot * groups + g] = factor * rows[g] . tokens[slot]` for a step.
 #[cube]
@@ -20,29 +20,37 @@ pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
     let steps = comptime!(padded(dim) / DEPTH);
     let at_once = comptime!(operands_at_once(spread));
     let vectors = comptime!(spread.sum_vectors());
+    let token_tiles = comptime!(tile.block / spread.tile_width());
+    let mut sums = filled::<C>(0.0f32, comptime!(token_tiles * tiles * vectors), true);
     #[unroll]
-    for t in 0..comptime!(tile.block / spread.tile_width()) {
-        let mut sums = Array::<Vector<f32, C>>::new(comptime!(tiles * vectors));
+    for step in 0..steps {
+        keep_order(spread);
+        let mut operands = Sequence::<Array<Vector<E, R>>>::new();
         #[unroll]
-        for i in 0..comptime!(tiles * vectors) {
-            sums[i] = Vector::new(0.0f32);
+        for m in 0..tiles {
+            operands.push(rows.part(m, step));
         }
         #[unroll]
-        for pair in 0..comptime!(steps.div_ceil(at_once)) {
-            let loaded = tokens.along_dims::<R>(t, comptime!(pair * at_once));
+        for pair in 0..comptime!(token_tiles / at_once) {
+            let loaded = tokens.along_dims::<R>(comptime!(pair * at_once), step);
             #[unroll]
-            for part in 0..comptime!(at_once.min(steps - pair * at_once)) {
+            for part in 0..at_once {
                 let operand = part_of::<E, R>(&loaded, part, spread);
-                let step = comptime!(pair * at_once + part);
                 #[unroll]
                 for m in 0..tiles {
-                    let row = rows.part(m, step);
-                    multiply_into::<E, R, C>(&row, &operand, &mut sums, m, spread);
+                    let target = comptime!((pair * at_once + part) * tiles + m);
+                    multiply_into::<E, R, C>(
+                        operands.index(m),
+                        &operand,
+                        &mut sums,
+                        target,
+                        spread,
+                    );
                 }
             }
         }
-        scatter::<N, C>(&sums, scores, t, factor, tile);
     }
+    scatter::<N, C>(&sums, scores, factor, tile);
 }
 
 /// `sums[g] += weights[., g] * tokens` for a step.
@@ -61,6 +69,7 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
     let at_once = comptime!(operands_at_once(spread));
     #[unroll]
     for step in 0..comptime!(tile.block / DEPTH) {
+        keep_order(spread);
         let mut operands = Sequence::<Array<Vector<E, R>>>::new();
         #[unroll]
         for m in 0..row_tiles {
@@ -88,6 +97,15 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
                 multiply_into::<E, R, C>(operands.index(m), &ones, sums, target, spread);
             }
         }
+    }
+}
+
+/// LLVM's scheduler for RDNA loads the operands of a whole product ahead, more than registers hold: it
+/// does not move them over this, for which the plane does nothing.
+#[cube]
+fn keep_order(#[comptime] spread: Spread) {
+    if comptime!(spread != Spread::Quads) {
+        sync_plane();
     }
 }
 
@@ -146,29 +164,34 @@ fn multiply_into<E: Float, R: Size, C: Size>(
     }
 }
 
-/// A tile of sums as scores of this lane.
+/// Tiles of sums as scores of this lane.
 #[cube]
 fn scatter<N: Size, C: Size>(
     sums: &Array<Vector<f32, C>>,
     scores: &mut Array<Vector<f32, N>>,
-    #[comptime] token_tile: usize,
     factor: f32,
     #[comptime] tile: RowTile,
 ) {
     let spread = comptime!(tile.spread);
     let of_tile = comptime!(spread.groups_per_tile());
+    let row_tiles = comptime!(tile.groups / of_tile);
     let vectors = comptime!(spread.sum_vectors());
     let per_group = comptime!(vectors / of_tile);
     let width = C::value();
     #[unroll]
-    for g in 0..comptime!(tile.groups) {
+    for t in 0..comptime!(tile.block / spread.tile_width()) {
         #[unroll]
-        for v in 0..per_group {
+        for g in 0..comptime!(tile.groups) {
             #[unroll]
-            for i in 0..width {
-                let sum = sums[comptime!(g / of_tile * vectors + v * of_tile + g % of_tile)];
-                let slot = comptime!((token_tile * per_group + v) * width + i);
-                scores[comptime!(slot * tile.groups + g)] = Vector::new(sum.extract(i) * factor);
+            for v in 0..per_group {
+                #[unroll]
+                for i in 0..width {
+                    let target = comptime!(t * row_tiles + g / of_tile);
+                    let sum = sums[comptime!(target * vectors + v * of_tile + g % of_tile)];
+                    let slot = comptime!((t * per_group + v) * width + i);
+                    scores[comptime!(slot * tile.groups + g)] =
+                        Vector::new(sum.extract(i) * factor);
+                }
             }
         }
     }

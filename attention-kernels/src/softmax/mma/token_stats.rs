@@ -1,0 +1,94 @@
+//! What the key walk needs of a step's queries besides their vectors, on its way through shared memory.
+
+use cubecl::prelude::*;
+
+use super::soften::{Scores, exponent_shift};
+use crate::{
+    softmax::{
+        delta::{DELTA, LSE},
+        score::HIDDEN,
+    },
+    tile::{Arrival, RowTile, slot_offset, slots_start},
+};
+
+/// Bytes of shared memory that they take at most.
+pub(super) fn stats_bytes(tile: RowTile) -> usize {
+    2 * 2 * size_of::<f32>() * tile.block
+}
+
+/// Fetched by a unit for each query, read by all.
+#[derive(CubeType)]
+pub(super) struct TokenStats<S: Size> {
+    /// What the exponents of a query's scores are shifted by.
+    shifts: Shared<[f32]>,
+    deltas: Shared<[f32]>,
+    fetched: Array<Vector<f32, S>>,
+    /// Where the place that is read from begins.
+    start: usize,
+    #[cube(comptime)]
+    tile: RowTile,
+    #[cube(comptime)]
+    arrival: Arrival,
+}
+
+#[cube]
+impl<S: Size> TokenStats<S> {
+    pub fn new(#[comptime] tile: RowTile, #[comptime] arrival: Arrival) -> TokenStats<S> {
+        let held = comptime!(if arrival == Arrival::CopiedBeside {
+            2
+        } else {
+            1
+        });
+        let length = comptime!(held * tile.block);
+        TokenStats::<S> {
+            shifts: Shared::<[f32]>::new_aligned_slice(length, 16usize),
+            deltas: Shared::<[f32]>::new_aligned_slice(length, 16usize),
+            fetched: Array::new(1usize),
+            start: 0usize.runtime(),
+            tile,
+            arrival,
+        }
+    }
+
+    /// Turns to this place, 0 or 1, where there are two.
+    pub fn turn(&mut self, place: usize) {
+        self.start = self.start_of(place);
+    }
+
+    fn start_of(&self, place: usize) -> usize {
+        if comptime!(self.arrival == Arrival::CopiedBeside) {
+            place * comptime!(self.tile.block)
+        } else {
+            0usize.runtime()
+        }
+    }
+
+    /// Begins to load those from `token` on; `last` is the last of the head, whose rows begin at `first`.
+    pub fn fetch(&mut self, stats: &[Vector<f32, S>], first: usize, token: usize, last: usize) {
+        let unit = min(UNIT_POS as usize, comptime!(self.tile.block - 1).runtime());
+        self.fetched[0] = stats[first + min(token + unit, last)];
+    }
+
+    /// Stores what was fetched, `left` tokens of which exist: to be read after the cube's next barrier.
+    pub fn store(&mut self, place: usize, left: usize, scale: f32, #[comptime] kind: Scores) {
+        let unit = UNIT_POS as usize;
+        if unit < comptime!(self.tile.block).runtime() {
+            let fetched = self.fetched[0];
+            let at = self.start_of(place) + unit;
+            let shift = exponent_shift(fetched.extract(LSE), scale, kind);
+            // A query that does not exist weighs nothing.
+            self.shifts[at] = select(unit < left, shift, f32::new(HIDDEN));
+            self.deltas[at] = fetched.extract(DELTA);
+        }
+    }
+
+    /// Of this lane's `slot`-th query.
+    pub fn shift(&self, #[comptime] slot: usize) -> f32 {
+        self.shifts[self.start + slots_start(self.tile) + slot_offset(slot, self.tile)]
+    }
+
+    /// Of this lane's `slot`-th query.
+    pub fn delta(&self, #[comptime] slot: usize) -> f32 {
+        self.deltas[self.start + slots_start(self.tile) + slot_offset(slot, self.tile)]
+    }
+}
