@@ -199,7 +199,9 @@ pub(crate) fn matrix_backward_key<
             queries.store();
             grads.store();
             let (place, other) = (index % 2, (index + 1) % 2);
-            numbers.store(place, sizes.seq_q - token, sizes.scale, kind);
+            // The last block of a map may reach beyond the last query.
+            let left = max(sizes.seq_q, token) - token;
+            numbers.store(place, left, sizes.scale, kind);
             sync_tokens(arrival);
             queries.turn(place);
             grads.turn(place);

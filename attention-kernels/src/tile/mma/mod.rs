@@ -15,16 +15,19 @@ use cubecl::{cmma::MmaDefinition, prelude::*};
 
 use super::{RowTile, Spread};
 
+mod arrival;
+mod memory;
 mod operand;
 mod product;
 mod rows;
 mod staged;
 mod sums;
 
+pub(crate) use arrival::{Arrival, Reads, staged_bytes, sync_tokens};
 use operand::weight_operand;
 pub(crate) use product::{matrix_accumulate, matrix_products};
 pub(crate) use rows::{Rows, row_bytes};
-pub(crate) use staged::{Arrival, Reads, Staged, staged_bytes, sync_tokens};
+pub(crate) use staged::Staged;
 pub(crate) use sums::{Sums, row_highest, row_total, scale_sums, store_sums, writes_row};
 
 /// Rows of a tile, and dimensions or tokens that one instruction multiplies over.
