@@ -31,8 +31,11 @@ impl Thread {
 
     /// What the thread waits for.
     fn waiting(&self) -> Option<&Request> {
+        if self.ended {
+            return None;
+        }
         // SAFETY: a request lies on the stack of a thread that waits.
-        (!self.ended).then(|| unsafe { self.request.as_ref() })?
+        unsafe { self.request.as_ref() }
     }
 }
 

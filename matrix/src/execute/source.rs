@@ -27,7 +27,8 @@ impl Source {
                 text.push('\n');
             } else if let Some(name) = wmma(line) {
                 // The body, and what closes it.
-                (lines.next(), lines.next());
+                lines.next();
+                lines.next();
                 let meets = "emulated::multiply(__LINE__, __VA_ARGS__)";
                 let _ = writeln!(text, "#define {name}(...) {meets}\n\n");
             } else if let Some((name, rest)) = shared_memory(line) {

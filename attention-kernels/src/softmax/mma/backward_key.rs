@@ -224,7 +224,7 @@ pub(crate) fn matrix_backward_key<
             // Before the next product, where nothing else comes first: operands that are loaded ahead of a
             // branch fill the registers on its other side.
             if comptime!(kind == Scores::Products) {
-                walk.hide(&mut weights, head, step.clone(), &sizes, blueprint);
+                walk.hide(&mut weights, head, step, &sizes, blueprint);
             }
             #[comptime]
             match &values {
@@ -253,7 +253,7 @@ pub(crate) fn matrix_backward_key<
             }
             walk.modify_with_slope(&mut weights, &mut slopes, head, token, &sizes, blueprint);
             if comptime!(kind != Scores::Products) {
-                walk.hide(&mut weights, head, step, &sizes, blueprint);
+                walk.hide(&mut weights, head, steps.at(index), &sizes, blueprint);
             }
             #[unroll]
             for slot in 0..slots {

@@ -157,7 +157,7 @@ pub(crate) fn matrix_backward_query<
         // Before the next product, where nothing else comes first: operands that are loaded ahead of a branch
         // fill the registers on its other side.
         if comptime!(kind == Scores::Products) {
-            walk.hide(&mut scores, step.clone(), &sizes, blueprint);
+            walk.hide(&mut scores, step, &sizes, blueprint);
         }
         matrix_products::<E, N, R, C, WV>(
             &grads,
@@ -177,7 +177,7 @@ pub(crate) fn matrix_backward_query<
         }
         walk.modify_with_slope(&mut scores, &mut slopes, token, &sizes, blueprint);
         if comptime!(kind != Scores::Products) {
-            walk.hide(&mut scores, step, &sizes, blueprint);
+            walk.hide(&mut scores, steps.at(index), &sizes, blueprint);
         }
         #[unroll]
         for g in 0..groups {

@@ -169,7 +169,7 @@ fn read_dims<E: Float, R: Size, P: Size>(
     #[unroll]
     for p in 0..comptime!(width / piece) {
         let at = first + comptime!(p * piece);
-        let exists = comptime!(dim % DEPTH == 0).runtime() || at < dim;
+        let exists = comptime!(dim.is_multiple_of(DEPTH)).runtime() || at < dim;
         let loaded = source[row + select(exists, at, 0) / piece * stride];
         #[unroll]
         for i in 0..piece {

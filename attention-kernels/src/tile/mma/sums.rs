@@ -65,7 +65,8 @@ pub(crate) fn row_highest(value: f32, #[comptime] spread: Spread) -> f32 {
 pub(crate) fn writes_row(#[comptime] spread: Spread) -> bool {
     let lane = UNIT_POS_PLANE;
     if comptime!(spread == Spread::Quads) {
-        lane % 4 == 0
+        let place = lane % 4;
+        place == 0
     } else {
         lane < 16
     }
@@ -134,7 +135,7 @@ pub(crate) fn store_sums<E: Float, N: Size, C: Size, P: Size>(
                             piece_out.insert(i, E::cast_from(sum));
                         }
                         let dimension = at + comptime!(p * piece);
-                        if comptime!(dim % DEPTH == 0) || dimension < dim {
+                        if comptime!(dim.is_multiple_of(DEPTH)) || dimension < dim {
                             target[row + dimension / piece] = piece_out;
                         }
                     }
