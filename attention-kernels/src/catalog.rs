@@ -97,17 +97,6 @@ pub fn softmax() -> Vec<Entry> {
             .with_mask([2, 1, 37, 53])
             .with_bias([1, 4, 37, 53]),
         Entry::new("softmax/one-query", [2, 4, 4, 1, 131, 64, 64]),
-        // So few rows that several cubes, or cores, share one.
-        Entry::new("softmax/keys-in-parts", [1, 1, 1, 29, 1031, 64, 64]),
-        Entry::new("softmax/keys-in-parts-unseen", [1, 1, 1, 31, 800, 32, 32])
-            .with_spec(spec().with_causal(TopLeft)),
-        Entry::new(
-            "softmax/keys-in-parts-everything",
-            [1, 1, 1, 23, 771, 32, 40],
-        )
-        .with_spec(everything)
-        .with_mask([1, 1, 23, 771])
-        .with_bias([1, 1, 23, 771]),
         Entry::new("softmax/head-dim-40", [1, 2, 2, 33, 33, 40, 40]),
         Entry::new(
             "softmax/head-dim-111-value-dim-256",
