@@ -4,7 +4,7 @@
 use attention_core::{AttentionError, AttentionSpec, DType, oracle::Tensor4};
 use attention_kernels::{
     modification::{Mask, Modification},
-    softmax::{self, Engine, Inputs},
+    softmax::{self, Inputs},
     variants,
 };
 use attention_models::{
@@ -40,38 +40,6 @@ fn kernels_refuse_head_dims_that_differ() {
         message.starts_with("`key` has shape [1, 2, 5, 16]; accepted: "),
         "{message}"
     );
-}
-
-#[test]
-fn an_engine_that_a_device_does_not_have_is_refused_by_name() {
-    // A WebGPU device may say that it has cooperative matrices, and its shaders cannot use them.
-    for kind in devices() {
-        let client = kind.client().expect("the device was found");
-        let dtype = if kind == DeviceKind::Vulkan {
-            DType::F32
-        } else {
-            DType::F16
-        };
-        let zeros = || {
-            let zeros = Tensor4::zeros([1, 1, 4, 64]);
-            upload(&client, &zeros, dtype, Layout::Contiguous)
-        };
-        for engine in [Engine::Cmma, Engine::Mma] {
-            let inputs = Inputs {
-                engine,
-                ..Inputs::new(zeros(), zeros(), zeros())
-            };
-            let refusal = softmax::forward(&client, &inputs, &AttentionSpec::default());
-            let message = refusal.map(|_| ()).map_err(|error| error.to_string());
-            let expected = format!("`engine` is {engine}; accepted: auto, register or tuned: ");
-            assert!(
-                message
-                    .as_ref()
-                    .is_err_and(|message| message.starts_with(&expected)),
-                "{kind} {message:?}"
-            );
-        }
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod combine;
 mod differential;
 mod differential_module;
 mod dropout;
+mod engines;
 mod examples;
 mod flex_memory;
 mod goldens;

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use attention_core::{AttentionSpec, CausalAlignment, DType, oracle::Mask4};
 use attention_kernels::{
     catalog::{self, Entry, Sizes},
-    device::elem_type,
-    softmax::{Engine, engines},
+    softmax::Engine,
 };
 use attention_models::{
     cli::verify::{
@@ -32,7 +31,7 @@ fn assert_within_bounds(cases: &[Case], dtype: DType, layout: Layout) {
 }
 
 /// [`assert_within_bounds`] on the engines that are chosen for a device.
-fn assert_engines_within_bounds(
+pub(crate) fn assert_engines_within_bounds(
     cases: &[Case],
     dtype: DType,
     layout: Layout,
@@ -76,7 +75,7 @@ fn assert_outputs_within_bounds(
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-fn offers(kind: DeviceKind, dtype: DType) -> bool {
+pub(crate) fn offers(kind: DeviceKind, dtype: DType) -> bool {
     let facts = kind.facts().expect("the device was found");
     facts.dtypes.contains(&dtype)
 }
@@ -112,7 +111,7 @@ fn catalog() -> Vec<Case> {
 }
 
 /// All options at once.
-fn everything() -> impl Iterator<Item = Case> {
+pub(crate) fn everything() -> impl Iterator<Item = Case> {
     let cases = catalog().into_iter();
     cases.filter(|case| case.name.ends_with("everything"))
 }
@@ -122,7 +121,7 @@ fn causal() -> AttentionSpec {
 }
 
 /// Primes, 1, 0 and the edges of tiles, queries and keys of different lengths.
-fn lengths() -> Vec<Case> {
+pub(crate) fn lengths() -> Vec<Case> {
     const LENGTHS: [(usize, usize); 14] = [
         (1, 1),
         (2, 3),
@@ -148,7 +147,7 @@ fn lengths() -> Vec<Case> {
     cases.collect()
 }
 
-fn head_dims(dims: &[(usize, usize)]) -> Vec<Case> {
+pub(crate) fn head_dims(dims: &[(usize, usize)]) -> Vec<Case> {
     let cases = dims.iter().map(|&(head_dim, value_dim)| {
         let name = format!("head dim {head_dim}, value dim {value_dim}");
         case(&name, [1, 2, 1, 33, 47, head_dim, value_dim])
@@ -177,7 +176,7 @@ fn broadcasts() -> Vec<Case> {
 }
 
 /// Rows whose mask or causality lets no key through.
-fn rows_without_keys() -> Vec<Case> {
+pub(crate) fn rows_without_keys() -> Vec<Case> {
     let mut masked = case("masked rows", [1, 2, 2, 35, 29, 32, 32]);
     let hidden = (0..35 * 29).map(|index| [0, 5, 33, 34].contains(&(index / 29)));
     masked.inputs.mask = Some(Mask4::new([1, 1, 35, 29], hidden.collect()));
@@ -213,7 +212,7 @@ fn keys_in_parts() -> Vec<Case> {
 }
 
 /// Scores in the hundreds, positive and negative, where all but one weight vanish.
-fn large_scores(factor: f64) -> Vec<Case> {
+pub(crate) fn large_scores(factor: f64) -> Vec<Case> {
     let plain = Entry::new("large scores", [1, 2, 2, 41, 67, 64, 64]);
     let biased = Entry {
         name: "large scores, bias".into(),
@@ -309,48 +308,6 @@ fn half_precision_agrees_with_the_oracle() {
     cases.extend(rows_without_keys());
     cases.extend(everything());
     assert_within_bounds(&cases, DType::F16, Layout::Contiguous);
-}
-
-/// The engines besides the one that every device has.
-fn matrix_engines(client: &Client) -> Vec<Engine> {
-    let mut found = engines(client, elem_type(DType::F16));
-    found.retain(|engine| *engine != Engine::Register);
-    found
-}
-
-#[test]
-fn cooperative_matrices_and_matrix_instructions_agree_with_the_oracle() {
-    let mut cases = head_dims(&[
-        (8, 8),
-        (40, 40),
-        (59, 111),
-        (64, 64),
-        (128, 128),
-        (256, 256),
-    ]);
-    // One key, more keys than queries, fewer, and several blocks of both.
-    cases.extend([0, 1, 4, 5, 13, 21].map(|index| lengths()[index].clone()));
-    cases.extend(rows_without_keys());
-    cases.extend(large_scores(8.0));
-    cases.extend(everything());
-    assert_engines_within_bounds(&cases, DType::F16, Layout::Contiguous, matrix_engines);
-}
-
-#[test]
-fn matrix_engines_read_views_as_they_lie_and_give_the_same_bits() {
-    let case = lengths()[20].rounded_to(DType::F16);
-    for kind in devices()
-        .into_iter()
-        .filter(|kind| offers(*kind, DType::F16))
-    {
-        let client = kind.client().expect("the device was found");
-        for engine in matrix_engines(&client) {
-            let run = |layout| run_engine(engine, &client, &case, DType::F16, layout);
-            let first = run(Layout::Contiguous);
-            assert_eq!(first, run(Layout::Contiguous), "{kind} {engine}");
-            assert_eq!(first, run(Layout::SequenceMajor), "{kind} {engine}");
-        }
-    }
 }
 
 #[test]

@@ -215,7 +215,10 @@ pub(crate) fn slots<N: Size>(
     #[comptime] code: Code,
 ) -> Vector<u32, N> {
     intrinsic!(|scope| {
-        let lookup = code.steps.last().expect("asked only where there is one");
+        let lookup = code
+            .steps
+            .last()
+            .expect("invariant: asked only where there is one");
         lookup.slots(scope, at, data).expand.into()
     })
 }
@@ -229,7 +232,10 @@ pub(crate) fn scaled<N: Size>(
     #[comptime] code: Code,
 ) -> Vector<f32, N> {
     intrinsic!(|scope| {
-        let lookup = code.steps.last().expect("asked only where there is one");
+        let lookup = code
+            .steps
+            .last()
+            .expect("invariant: asked only where there is one");
         lookup
             .scaled(scope, value.expand.into(), at, data)
             .expand
@@ -262,7 +268,10 @@ pub(crate) fn visible<N: Size>(
     #[comptime] code: Code,
 ) -> Vector<bool, N> {
     intrinsic!(|scope| {
-        let mask = code.mask.as_ref().expect("asked only where there is one");
+        let mask = code
+            .mask
+            .as_ref()
+            .expect("invariant: asked only where there is one");
         mask.expand(scope, at, data).expand.into()
     })
 }

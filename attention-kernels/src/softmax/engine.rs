@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use attention_core::{AttentionError, AttentionProblem};
-use cubecl::{client::Client, ir::ElemType};
+use cubecl::{
+    client::Client,
+    ir::{DeviceProperties, ElemType},
+};
 
 use super::{
     cmma::{FragmentPlan, fragment_plan},
@@ -67,6 +70,54 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Refuses an engine that was asked for by name and that a device does not have for tensors of this
+    /// type and shape, `mapped` with a block map, forward and where `backward` follows.
+    ///
+    /// # Errors
+    /// [`AttentionError::Value`] that names the engine and those which every device has.
+    pub fn check(
+        self,
+        properties: &DeviceProperties,
+        problem: &AttentionProblem,
+        elem: ElemType,
+        mapped: bool,
+        backward: bool,
+    ) -> Result<(), AttentionError> {
+        let walks = [MatrixWalk::Forward, MatrixWalk::Query, MatrixWalk::Key];
+        let walks = if backward { &walks[..] } else { &walks[..1] };
+        walks.iter().try_for_each(|&walk| {
+            let named = self.named(properties, walk, problem, elem, mapped);
+            named.map(|_| ())
+        })
+    }
+
+    /// The engine that was asked for by name, if it is one that not every device has.
+    fn named(
+        self,
+        properties: &DeviceProperties,
+        walk: MatrixWalk,
+        problem: &AttentionProblem,
+        elem: ElemType,
+        mapped: bool,
+    ) -> Result<Option<Chosen>, AttentionError> {
+        let found = match self {
+            Self::Auto | Self::Register | Self::Tuned => return Ok(None),
+            Self::Cmma => fragment_plan(properties, walk, problem, elem).map(Chosen::Fragments),
+            Self::Mma => matrix_plan(properties, walk, problem, elem, mapped).map(Chosen::Matrix),
+        };
+        found.map(Some).ok_or_else(|| AttentionError::Value {
+            argument: "engine",
+            given: self.to_string(),
+            accepted: format!(
+                "auto, register or tuned: for {elem} in {} dimensions, this device has no matrices of its \
+                 kind or too little shared memory",
+                problem.head_dim.max(problem.value_dim),
+            ),
+        })
+    }
+}
+
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -119,34 +170,25 @@ pub(crate) enum Chosen {
 impl Setup<'_> {
     /// The engine that was asked for, or the one that suits the device.
     pub fn choose(&self, walk: MatrixWalk) -> Result<Chosen, AttentionError> {
-        let register = || Some(Chosen::Register(self.register_plan(walk)));
-        let (fragments, matrix) = (|| self.fragments(walk), || self.matrix(walk));
-        let chosen = match self.engine {
-            Engine::Register => register(),
-            Engine::Cmma => fragments(),
-            Engine::Mma => matrix(),
-            // Less than a tile of rows: what counts is that many cubes share their keys.
-            Engine::Auto | Engine::Tuned
-                if walk == MatrixWalk::Forward && self.problem.seq_q < mma::ROWS =>
-            {
-                register()
-            }
+        let properties = self.client.properties();
+        let named = self
+            .engine
+            .named(properties, walk, &self.problem, self.elem, self.mapped)?;
+        Ok(named.unwrap_or_else(|| self.suited(walk)))
+    }
+
+    fn suited(&self, walk: MatrixWalk) -> Chosen {
+        // Less than a tile of rows: what counts is that many cubes share their keys.
+        let few = walk == MatrixWalk::Forward && self.problem.seq_q < mma::ROWS;
+        let matrices = if self.engine == Engine::Register || few {
+            None
+        } else if is_software(self.client.properties()) {
             // A software rasterizer only imitates cooperative matrices.
-            Engine::Auto | Engine::Tuned if is_software(self.client.properties()) => {
-                matrix().or_else(register)
-            }
-            Engine::Auto | Engine::Tuned => matrix().or_else(fragments).or_else(register),
+            self.matrix(walk)
+        } else {
+            self.matrix(walk).or_else(|| self.fragments(walk))
         };
-        chosen.ok_or_else(|| AttentionError::Value {
-            argument: "engine",
-            given: self.engine.to_string(),
-            accepted: format!(
-                "auto, register or tuned: for {} in {} dimensions, this device has no matrices of its \
-                 kind or too little shared memory",
-                self.elem,
-                self.problem.head_dim.max(self.problem.value_dim),
-            ),
-        })
+        matrices.unwrap_or_else(|| Chosen::Register(self.register_plan(walk)))
     }
 
     /// Launches a walk as it was chosen, or by the fastest candidate: `launch` may be called more often

@@ -42,6 +42,8 @@ pub(super) fn check(
     #[cfg(feature = "cube")]
     super::modification::check_buffers(options, &device)?;
     #[cfg(feature = "cube")]
+    super::backend::check_engine(options, &problem, dtype, &device)?;
+    #[cfg(feature = "cube")]
     if let Some(map) = &options.block_map {
         map.check(&problem, &device)?;
         if options.mask_mod.is_some() {

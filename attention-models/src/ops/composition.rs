@@ -41,7 +41,7 @@ pub fn unfused_attention(
     Ok(compose(query, key, value, options, &problem))
 }
 
-/// Only kernels can run code.
+/// Only kernels can run code, and have engines.
 pub(super) fn refuse_code(options: &AttentionOptions) -> Result<(), AttentionError> {
     #[cfg(feature = "cube")]
     for (argument, given) in [
@@ -58,6 +58,14 @@ pub(super) fn refuse_code(options: &AttentionOptions) -> Result<(), AttentionErr
                     .into(),
             });
         }
+    }
+    #[cfg(feature = "cube")]
+    if options.engine != super::Engine::Auto {
+        return Err(AttentionError::Value {
+            argument: "engine",
+            given: options.engine.to_string(),
+            accepted: "auto where Burn's own operations run".into(),
+        });
     }
     let _ = options;
     Ok(())

@@ -143,7 +143,8 @@ pub fn attention(
 ///   query's
 /// - [`AttentionError::Device`]: a tensor on another device than the query
 /// - [`AttentionError::Value`]: a scale that is not finite, a softcap that is not positive, code on a
-///   device that has no kernels, a mask as code beside a block map, more buffers than the device binds
+///   device that has no kernels, a mask as code beside a block map, more buffers than the device binds,
+///   an engine that it does not have
 ///
 /// ```
 /// use attention_models::ops::{AttentionOptions, try_attention};

@@ -128,8 +128,7 @@ impl AttentionOptions {
         self
     }
 
-    /// Asks for a tile engine by name. A device that does not have it ends the operation as
-    /// [`attention`](super::attention) ends on bad input, in its `try_` form too.
+    /// Asks for a tile engine by name. A device that does not have it refuses the call.
     #[cfg(feature = "cube")]
     pub fn with_engine(mut self, engine: Engine) -> Self {
         self.engine = engine;

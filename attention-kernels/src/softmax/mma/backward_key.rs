@@ -4,6 +4,7 @@
 use cubecl::prelude::*;
 
 use super::{
+    key_grads::store_keys,
     soften::{Scores, exponent_factor, score_factor},
     token_stats::TokenStats,
 };
@@ -14,7 +15,7 @@ use crate::{
     softmax::{
         args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
         key_walk::KeyWalk,
-        rows::{OwnedRows, own_rows, tile_index, value_head},
+        rows::{own_rows, tile_index, value_head},
     },
     tile::{
         Arrival, Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
@@ -101,11 +102,11 @@ pub(crate) fn matrix_backward_key<
         values
     });
     let (query_width, grad_width) = (W::value(), WV::value());
-    let arrival = comptime!(if Arrival::copies(tile.spread, [query_width, grad_width]) {
+    let arrival = comptime!(Arrival::new(
+        tile.spread,
+        [query_width, grad_width],
         Arrival::CopiedBeside
-    } else {
-        Arrival::Stored
-    });
+    ));
     let late = comptime!(tile.lent && arrival == Arrival::Stored);
     let mut queries = Staged::<E, W>::new(
         blueprint.head_dim,
@@ -199,9 +200,7 @@ pub(crate) fn matrix_backward_key<
             queries.store();
             grads.store();
             let (place, other) = (index % 2, (index + 1) % 2);
-            // The last block of a map may reach beyond the last query.
-            let left = max(sizes.seq_q, token) - token;
-            numbers.store(place, left, sizes.scale, kind);
+            numbers.store(place, token, sizes.seq_q, sizes.scale, kind);
             sync_tokens(arrival);
             queries.turn(place);
             grads.turn(place);
@@ -329,34 +328,4 @@ pub(crate) fn matrix_backward_key<
         ),
         ComptimeOption::None => {}
     }
-}
-
-/// Writes the keys' gradients of one head.
-#[cube]
-fn store_keys<E: Float, N: Size, C: Size, O: Size>(
-    key_grads: &Array<Vector<f32, C>>,
-    target: &mut [Vector<E, O>],
-    own: &OwnedRows,
-    key_head: usize,
-    sizes: &Sizes,
-    #[comptime] layout: Sums,
-    #[comptime] blueprint: Blueprint,
-) {
-    let tile = comptime!(blueprint.tile);
-    let mut scales = Array::<Vector<f32, N>>::new(tile.groups);
-    #[unroll]
-    for g in 0..tile.groups {
-        scales[g] = Vector::new(sizes.scale);
-    }
-    let kv_heads = sizes.heads / blueprint.group;
-    store_sums::<E, N, C, O>(
-        key_grads,
-        &scales,
-        target,
-        &own.rows,
-        (own.batch * kv_heads + key_head) * sizes.seq_kv,
-        sizes.seq_kv,
-        layout,
-        tile,
-    );
 }

@@ -89,11 +89,11 @@ pub(crate) fn matrix_backward_query<
     let value_head = value_head(kv_head, blueprint);
     let value_stream = Stream::of(&layouts.value, own.batch, value_head, last);
     let (key_width, value_width) = (W::value(), WV::value());
-    let arrival = comptime!(if Arrival::copies(tile.spread, [key_width, value_width]) {
+    let arrival = comptime!(Arrival::new(
+        tile.spread,
+        [key_width, value_width],
         Arrival::CopiedBeside
-    } else {
-        Arrival::Stored
-    });
+    ));
     let mut keys = Staged::<E, W>::new(
         blueprint.head_dim,
         units,

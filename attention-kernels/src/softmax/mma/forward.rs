@@ -92,11 +92,11 @@ pub(crate) fn matrix_forward<
         last,
     );
     let (key_width, value_width) = (W::value(), WV::value());
-    let arrival = comptime!(if Arrival::copies(tile.spread, [key_width, value_width]) {
+    let arrival = comptime!(Arrival::new(
+        tile.spread,
+        [key_width, value_width],
         Arrival::Copied
-    } else {
-        Arrival::Stored
-    });
+    ));
     let mut keys = Staged::<E, W>::new(
         blueprint.head_dim,
         blueprint.units,

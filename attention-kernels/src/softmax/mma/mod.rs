@@ -5,6 +5,7 @@ mod backward_key;
 mod backward_query;
 mod edge;
 mod forward;
+mod key_grads;
 mod launch;
 mod plan;
 mod soften;

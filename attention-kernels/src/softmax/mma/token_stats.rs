@@ -34,12 +34,7 @@ pub(super) struct TokenStats<S: Size> {
 #[cube]
 impl<S: Size> TokenStats<S> {
     pub fn new(#[comptime] tile: RowTile, #[comptime] arrival: Arrival) -> TokenStats<S> {
-        let held = comptime!(if arrival == Arrival::CopiedBeside {
-            2
-        } else {
-            1
-        });
-        let length = comptime!(held * tile.block);
+        let length = comptime!(arrival.places() * tile.block);
         TokenStats::<S> {
             shifts: Shared::<[f32]>::new_aligned_slice(length, 16usize),
             deltas: Shared::<[f32]>::new_aligned_slice(length, 16usize),
@@ -69,15 +64,23 @@ impl<S: Size> TokenStats<S> {
         self.fetched[0] = stats[first + min(token + unit, last)];
     }
 
-    /// Stores what was fetched, `left` tokens of which exist: to be read after the cube's next barrier.
-    pub fn store(&mut self, place: usize, left: usize, scale: f32, #[comptime] kind: Scores) {
+    /// Stores what was fetched for the step at `token`, to be read after the cube's next barrier; the last
+    /// step of a map may reach beyond the `length` queries that exist.
+    pub fn store(
+        &mut self,
+        place: usize,
+        token: usize,
+        length: usize,
+        scale: f32,
+        #[comptime] kind: Scores,
+    ) {
         let unit = UNIT_POS as usize;
         if unit < comptime!(self.tile.block).runtime() {
             let fetched = self.fetched[0];
             let at = self.start_of(place) + unit;
             let shift = exponent_shift(fetched.extract(LSE), scale, kind);
             // A query that does not exist weighs nothing.
-            self.shifts[at] = select(unit < left, shift, f32::new(HIDDEN));
+            self.shifts[at] = select(token + unit < length, shift, f32::new(HIDDEN));
             self.deltas[at] = fetched.extract(DELTA);
         }
     }

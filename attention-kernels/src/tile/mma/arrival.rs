@@ -68,9 +68,22 @@ pub(crate) enum Arrival {
 }
 
 impl Arrival {
-    /// Copies move 4, 8 or 16 bytes, of 16-bit elements in vectors of these widths.
-    pub fn copies(spread: Spread, widths: [usize; 2]) -> bool {
-        spread == Spread::Quads && widths.iter().all(|width| *width >= 2)
+    /// `copied`, where copies can be: they move 4, 8 or 16 bytes, of 16-bit elements in vectors of these
+    /// widths.
+    pub fn new(spread: Spread, widths: [usize; 2], copied: Self) -> Self {
+        if spread == Spread::Quads && widths.iter().all(|width| *width >= 2) {
+            copied
+        } else {
+            Self::Stored
+        }
+    }
+
+    /// Places that take turns.
+    pub fn places(self) -> usize {
+        match self {
+            Self::Stored | Self::Copied => 1,
+            Self::CopiedBeside => 2,
+        }
     }
 }
 

@@ -48,12 +48,7 @@ impl<E: Float, W: Size> Staged<E, W> {
     ) -> Staged<E, W> {
         let transposes = comptime!(tile.spread == Spread::Quads);
         let tokens = if comptime!(reads.products || transposes) {
-            let held = comptime!(if arrival == Arrival::CopiedBeside {
-                2
-            } else {
-                1
-            });
-            let length = comptime!(held * place_length(dim, tile));
+            let length = comptime!(arrival.places() * place_length(dim, tile));
             ComptimeOption::new_Some(zeroed::<E>(length, dim, units))
         } else {
             ComptimeOption::new_None()

@@ -8,10 +8,11 @@ mod flex;
 pub(super) mod maps;
 mod values;
 
-use attention_core::AttentionError;
+use attention_core::{AttentionError, AttentionProblem};
 use attention_kernels::{block_map::BlockShape, modification::Modification, softmax::Wanted};
 use burn::backend::{
-    Backend, Dispatch, DispatchDevice, backend_extension, fusion::custom::TensorSpec,
+    Backend, Dispatch, DispatchDevice, backend_extension, cubecl::dtype_to_elem_type,
+    fusion::custom::TensorSpec,
 };
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 
@@ -69,6 +70,19 @@ pub(super) fn of_properties<R>(
         DispatchDevice::Flex(_) => Some(ask(flex::properties())),
         _ => None,
     }
+}
+
+/// Refuses an engine that the device does not have; what has no kernels has none, and is refused later.
+pub(super) fn check_engine(
+    options: &AttentionOptions,
+    problem: &AttentionProblem,
+    dtype: DType,
+    device: &Device,
+) -> Result<(), AttentionError> {
+    let elem = dtype_to_elem_type(dtype);
+    let (mapped, backward) = (options.block_map.is_some(), device.is_autodiff());
+    let check = |on: &DeviceProperties| options.engine.check(on, problem, elem, mapped, backward);
+    of_properties(device, check).unwrap_or(Ok(()))
 }
 
 /// Attention of checked arguments through [`AttentionOps`].
