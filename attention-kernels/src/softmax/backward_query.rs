@@ -95,16 +95,24 @@ pub(crate) fn attention_backward_query<
             );
             walk.modify_with_slope(&mut scores, &mut slopes, token, &sizes, blueprint);
             walk.hide(&mut scores, step, &sizes, blueprint);
+            // Of this step: an error grows with the root of its chain's length.
+            let mut step_total = filled::<N>(0.0f32, groups, true);
+            let mut step_excess = filled::<N>(0.0f32, groups, true);
             #[unroll(config.unroll)]
             for t in 0..comptime!(config.block) {
                 #[unroll]
                 for g in 0..groups {
                     let slot = t * groups + g;
                     let weight = weight::<N>(scores[slot], rows.lse[g], blueprint);
-                    total[g] += weight;
+                    step_total[g] += weight;
                     slopes[slot] *= weight;
-                    excess[g] += slopes[slot];
+                    step_excess[g] += slopes[slot];
                 }
+            }
+            #[unroll]
+            for g in 0..groups {
+                total[g] += step_total[g];
+                excess[g] += step_excess[g];
             }
             accumulate::<E, N, R, W>(
                 &mut sums,

@@ -149,10 +149,12 @@ fn soften<N: Size>(
             highest[g] = max(highest[g], scores[t * groups + g]);
         }
     }
+    // Summed by themselves before they join the total: an error grows with the root of its chain's length.
+    let mut part = Array::<Vector<f32, N>>::new(groups);
     #[unroll]
     for g in 0..groups {
         decay[g] = exp_difference::<N>(decay[g], highest[g], blueprint.exponential);
-        total[g] *= decay[g];
+        part[g] = Vector::new(0.0f32);
     }
     #[unroll(tile.unroll)]
     for t in 0..comptime!(tile.block) {
@@ -160,8 +162,12 @@ fn soften<N: Size>(
         for g in 0..groups {
             let weight = weight::<N>(scores[t * groups + g], highest[g], blueprint);
             scores[t * groups + g] = weight;
-            total[g] += weight;
+            part[g] += weight;
         }
+    }
+    #[unroll]
+    for g in 0..groups {
+        total[g] = fma(total[g], decay[g], part[g]);
     }
 }
 
