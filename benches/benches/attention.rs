@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 
 use attention_models::{
-    cli::bench::workload::{Contender, Workload, shapes},
+    cli::bench::workload::{Contender, Scale, Workload, shapes},
     device::DeviceKind,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -13,7 +13,10 @@ fn attention(criterion: &mut Criterion) {
         let device = kind
             .open()
             .expect("invariant: a device that was found opens");
-        for shape in shapes(true).into_iter().filter(|shape| shape.runs_on(kind)) {
+        for shape in shapes(Scale::of(kind), true)
+            .into_iter()
+            .filter(|shape| shape.runs_on(kind))
+        {
             let mut group = criterion.benchmark_group(format!("{kind}/{shape}"));
             group
                 .sample_size(10)

@@ -181,12 +181,16 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// A factor for each of eight heads: one alone would be compared with the luck of one rounding.
-const LAMBDA: [f64; 8] = [0.8, 0.2, -0.3, 0.5, 0.1, 0.7, 0.4, 0.9];
+const HEADS: usize = 64;
+
+/// A factor for each head: the largest of few errors would be compared with the luck of a few roundings.
+fn lambda() -> [f64; HEADS] {
+    std::array::from_fn(|head| (head * 37 % HEADS) as f64 / 50.0 - 0.3)
+}
 
 /// Grouped heads, causal.
 fn grouped() -> Maps {
-    let mut maps = Maps::new("grouped", [2, 8, 4, 37, 53, 32, 64], 4, &LAMBDA);
+    let mut maps = Maps::new("grouped", [2, HEADS, 32, 37, 53, 32, 64], 32, &lambda());
     let spec = AttentionSpec::default().with_causal(CausalAlignment::BottomRight);
     maps.first.spec = spec;
     maps
@@ -194,7 +198,7 @@ fn grouped() -> Maps {
 
 #[test]
 fn one_map_for_each_of_two_sets_of_heads_agrees_with_the_oracle() {
-    let maps = Maps::new("plain", [1, 8, 8, 33, 33, 40, 80], 8, &LAMBDA);
+    let maps = Maps::new("plain", [1, HEADS, HEADS, 33, 33, 40, 80], HEADS, &lambda());
     maps.assert_within_bounds(DType::F32, None);
 }
 
@@ -210,11 +214,11 @@ fn half_precision_agrees_with_the_oracle() {
 
 #[test]
 fn both_maps_share_mask_and_bias_of_every_head() {
-    const SIZES: Sizes = [2, 8, 4, 19, 23, 16, 32];
-    let mut maps = Maps::new("mask and bias", SIZES, 2, &LAMBDA);
+    const SIZES: Sizes = [2, HEADS, 32, 19, 23, 16, 32];
+    let mut maps = Maps::new("mask and bias", SIZES, 16, &lambda());
     let options = Entry::new("options", SIZES)
-        .with_mask([1, 8, 19, 23])
-        .with_bias([2, 8, 1, 23]);
+        .with_mask([1, HEADS, 19, 23])
+        .with_bias([2, HEADS, 1, 23]);
     let options = Case::of(&options).inputs;
     (maps.first.inputs.mask, maps.first.inputs.bias) = (options.mask, options.bias);
     maps.assert_within_bounds(DType::F32, None);
@@ -222,7 +226,7 @@ fn both_maps_share_mask_and_bias_of_every_head() {
 
 #[test]
 fn a_mask_as_code_hides_keys_from_both_maps() {
-    let mut maps = Maps::new("window", [1, 8, 4, 41, 41, 16, 32], 4, &LAMBDA);
+    let mut maps = Maps::new("window", [1, HEADS, 32, 41, 41, 16, 32], 32, &lambda());
     let positions = (0..41 * 41).map(|n| (n / 41, n % 41));
     let hidden = positions.map(|(i, j)| j > i || j + 9 < i);
     maps.first.inputs.mask = Some(Mask4::new([1, 1, 41, 41], hidden.collect()));

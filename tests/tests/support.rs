@@ -28,9 +28,17 @@ use cubecl::{
 };
 use half::{bf16, f16};
 
-/// The devices whose runtimes this machine can execute. Where `cargo xtask test` has set up a
-/// software Vulkan, none of them may be missing.
+/// The devices whose runtimes this machine can execute, or those that `ATTENTION_DEVICES` lists. Where
+/// `cargo xtask test` has set up a software Vulkan, none of them may be missing.
 pub fn devices() -> Vec<DeviceKind> {
+    if let Ok(names) = std::env::var("ATTENTION_DEVICES") {
+        let kinds = names.split(',').map(|name| {
+            let kind: DeviceKind = name.parse().expect("`ATTENTION_DEVICES` lists devices");
+            kind.open().expect("a device that is asked for is there");
+            kind
+        });
+        return kinds.collect();
+    }
     let found = DeviceKind::all_found();
     if std::env::var_os("ATTENTION_RUNNER").is_some() {
         for kind in [DeviceKind::Vulkan, DeviceKind::Wgpu] {

@@ -208,6 +208,9 @@ fn long_sums() -> Vec<Case> {
         [1, 1, 1, 23, 4099, 32, 32],
         [1, 1, 1, 4099, 23, 32, 32],
         [1, 1, 1, 1500, 1500, 64, 64],
+        [1, 1, 1, 16411, 23, 32, 32],
+        [1, 1, 1, 23, 16411, 32, 32],
+        [1, 4, 2, 2111, 31, 128, 96],
     ];
     let entries = sizes.map(|sizes| Entry::new(format!("sums of {sizes:?}"), sizes));
     entries.iter().map(Case::of).collect()

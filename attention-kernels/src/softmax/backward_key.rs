@@ -18,7 +18,7 @@ use super::{
 use crate::{
     block_map::BlockList,
     modification::{CapturedData, Code},
-    tile::{RowTile, Stream, accumulate, block_products, filled, store_rows},
+    tile::{Aside, RowTile, Stream, accumulate, block_products, filled, store_rows},
 };
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -40,13 +40,14 @@ pub(crate) fn attention_backward_key<
     bias: ComptimeOption<ScoreTable<E>>,
     blocks: ComptimeOption<BlockList>,
     mut grad_key: ComptimeOption<Box<[Vector<E, W>]>>,
-    grad_value: ComptimeOption<Box<[Vector<E, WV>]>>,
+    mut grad_value: ComptimeOption<Box<[Vector<E, WV>]>>,
     layouts: Layouts,
     sizes: Sizes,
     #[comptime] wanted: KeyGradients,
     captured: CapturedData,
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
+    #[comptime] until_aside: Option<usize>,
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
@@ -106,8 +107,16 @@ pub(crate) fn attention_backward_key<
         let mut weights = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
+        let value_heads = sizes.heads / members;
+        let first_value = (own.batch * value_heads + own.head) * sizes.seq_kv;
+        let kv_heads = sizes.heads / blueprint.group;
+        let first_key = (own.batch * kv_heads + own.head * key_heads) * sizes.seq_kv;
+        let mut keys_aside = Aside::<N>::new(groups, until_aside);
+        let mut values_aside = Aside::<N>::new(groups, until_aside);
+
         for member in 0..members {
             let head = own.head * members + member;
+            let row_of_key = first_key + member / blueprint.group * sizes.seq_kv;
             if comptime!(key_heads > 1) {
                 let in_group = member % blueprint.group;
                 if member > 0 && in_group == 0 {
@@ -118,7 +127,8 @@ pub(crate) fn attention_backward_key<
                             &key_grads,
                             target,
                             &own,
-                            key_head - 1,
+                            row_of_key - sizes.seq_kv,
+                            &keys_aside,
                             &sizes,
                             blueprint,
                         ),
@@ -140,6 +150,7 @@ pub(crate) fn attention_backward_key<
                     for slot in 0..key_sums {
                         key_grads[slot] = Vector::new(0.0f32);
                     }
+                    keys_aside.restart();
                 }
             }
             let last = sizes.seq_q - 1;
@@ -198,8 +209,7 @@ pub(crate) fn attention_backward_key<
                     accumulate::<E, N, RV, WV>(
                         &mut value_grads,
                         &factors,
-                        // The more heads share a value, the longer its chain of sums: shorter ones.
-                        comptime!(key_heads > 1),
+                        false,
                         &weights,
                         grad_out,
                         &grads.again(sizes.zero),
@@ -208,6 +218,19 @@ pub(crate) fn attention_backward_key<
                         blueprint.value_dim,
                         config,
                     );
+                    #[comptime]
+                    match &mut grad_value {
+                        ComptimeOption::Some(target) => values_aside.step::<E, RV, WV>(
+                            &mut value_grads,
+                            target,
+                            &own.rows,
+                            first_value,
+                            sizes.seq_kv,
+                            blueprint.value_dim,
+                            config,
+                        ),
+                        ComptimeOption::None => {}
+                    }
                 }
                 if comptime!(wanted.key) {
                     accumulate::<E, N, R, W>(
@@ -222,12 +245,23 @@ pub(crate) fn attention_backward_key<
                         blueprint.head_dim,
                         config,
                     );
+                    #[comptime]
+                    match &mut grad_key {
+                        ComptimeOption::Some(target) => keys_aside.step::<E, R, W>(
+                            &mut key_grads,
+                            target,
+                            &own.rows,
+                            row_of_key,
+                            sizes.seq_kv,
+                            blueprint.head_dim,
+                            config,
+                        ),
+                        ComptimeOption::None => {}
+                    }
                 }
             }
         }
 
-        let value_heads = sizes.heads / members;
-        let first = (own.batch * value_heads + own.head) * sizes.seq_kv;
         #[comptime]
         match grad_value {
             ComptimeOption::Some(mut target) => store_rows::<E, N, RV, WV>(
@@ -235,8 +269,9 @@ pub(crate) fn attention_backward_key<
                 &factors,
                 &mut target,
                 &own.rows,
-                first,
+                first_value,
                 sizes.seq_kv,
+                &values_aside,
                 blueprint.value_dim,
                 config,
             ),
@@ -248,7 +283,8 @@ pub(crate) fn attention_backward_key<
                 &key_grads,
                 &mut target,
                 &own,
-                own.head * key_heads + comptime!(key_heads - 1),
+                first_key + comptime!(key_heads - 1) * sizes.seq_kv,
+                &keys_aside,
                 &sizes,
                 blueprint,
             ),
@@ -263,7 +299,8 @@ fn store_keys<E: Float, N: Size, R: Size, W: Size>(
     key_grads: &Array<Vector<f32, R>>,
     target: &mut [Vector<E, W>],
     own: &OwnedRows,
-    key_head: usize,
+    first: usize,
+    aside: &Aside<N>,
     sizes: &Sizes,
     #[comptime] blueprint: Blueprint,
 ) {
@@ -274,14 +311,14 @@ fn store_keys<E: Float, N: Size, R: Size, W: Size>(
     for g in 0..groups {
         scales[g] = Vector::new(sizes.scale);
     }
-    let kv_heads = sizes.heads / blueprint.group;
     store_rows::<E, N, R, W>(
         key_grads,
         &scales,
         target,
         &own.rows,
-        (own.batch * kv_heads + key_head) * sizes.seq_kv,
+        first,
         sizes.seq_kv,
+        aside,
         blueprint.head_dim,
         tile,
     );

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     block_map::BlockList,
     modification::{CapturedData, Code},
-    tile::{accumulate, filled, store_rows},
+    tile::{Aside, accumulate, filled, store_rows},
 };
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -44,6 +44,7 @@ pub(crate) fn attention_backward_query<
     captured: CapturedData,
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
+    #[comptime] until_aside: Option<usize>,
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
@@ -79,6 +80,7 @@ pub(crate) fn attention_backward_query<
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
+        let mut aside = Aside::<N>::new(groups, until_aside);
         let steps = walk.steps(&blocks, blueprint);
         for index in 0..steps.count {
             let step = steps.at(index);
@@ -126,6 +128,15 @@ pub(crate) fn attention_backward_query<
                 blueprint.head_dim,
                 config,
             );
+            aside.step::<E, R, W>(
+                &mut sums,
+                grad_query,
+                &own.rows,
+                rows.first,
+                sizes.seq_q,
+                blueprint.head_dim,
+                config,
+            );
         }
         let grad_lse =
             lane_stats::<N>(&stats, &own.rows, rows.first, sizes.seq_q, GRAD_LSE, groups);
@@ -157,6 +168,7 @@ pub(crate) fn attention_backward_query<
             &own.rows,
             rows.first,
             sizes.seq_q,
+            &aside,
             blueprint.head_dim,
             config,
         );

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     block_map::BlockList,
     modification::{CapturedData, Code},
-    tile::{Stream, accumulate, block_products, filled, packed, store_rows},
+    tile::{Aside, Stream, accumulate, block_products, filled, packed, store_rows},
 };
 
 /// Online softmax over key blocks (<https://arxiv.org/abs/1805.02867>): of all keys, or of the parts
@@ -45,6 +45,7 @@ pub(crate) fn attention_forward<
     captured: CapturedData,
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
+    #[comptime] until_aside: Option<usize>,
     #[define(E)] _dtype: ElemType,
     #[define(F)] _out_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -88,6 +89,8 @@ pub(crate) fn attention_forward<
         let mut decay = filled::<N>(0.0f32, groups, true);
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
+        let first = part.first_row + (own.batch * sizes.heads + own.head) * sizes.seq_q;
+        let mut aside = Aside::<N>::new(groups, until_aside);
         let steps = walk.steps_between(&blocks, part.start, part.end, blueprint);
         for index in 0..steps.count {
             let step = steps.at(index);
@@ -118,11 +121,20 @@ pub(crate) fn attention_forward<
                 blueprint.value_dim,
                 config,
             );
+            aside.decay(&decay);
+            aside.step::<F, RV, WV>(
+                &mut sums,
+                out,
+                &own.rows,
+                first,
+                sizes.seq_q,
+                blueprint.value_dim,
+                config,
+            );
         }
 
-        let first = part.first_row + (own.batch * sizes.heads + own.head) * sizes.seq_q;
         finish::<F, N, RV, WV>(
-            sums, highest, total, &own, out, lse, first, &sizes, blueprint,
+            sums, highest, total, &aside, &own, out, lse, first, &sizes, blueprint,
         );
     }
 }
@@ -177,6 +189,7 @@ fn finish<F: Float, N: Size, RV: Size, WV: Size>(
     sums: Array<Vector<f32, RV>>,
     highest: Array<Vector<f32, N>>,
     total: Array<Vector<f32, N>>,
+    aside: &Aside<N>,
     own: &OwnedRows,
     out: &mut [Vector<F, WV>],
     lse: &mut [f32],
@@ -210,6 +223,7 @@ fn finish<F: Float, N: Size, RV: Size, WV: Size>(
         &own.rows,
         first,
         sizes.seq_q,
+        aside,
         blueprint.value_dim,
         tile,
     );

@@ -106,6 +106,12 @@ fn launch_forward(
     let widths = setup.widths(plan, inputs, &[]);
     let count = parts.map_or(1, |parts| parts.count);
     let split = parts.map(|parts| KeySplitLaunch::new(parts.count, parts.tokens));
+    let out_elem = if parts.is_some() {
+        F32
+    } else {
+        inputs.query.elem
+    };
+    let tokens = parts.map_or(setup.problem.seq_kv, |parts| parts.tokens);
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
     let rows = count * batch * heads * seq_q;
     // SAFETY: every lane's row and token is clamped to the problem's sizes, which the shapes of
@@ -137,12 +143,9 @@ fn launch_forward(
             bind::captured(inputs),
             inputs.modification.code.clone(),
             setup.blueprint(plan, inputs, &[], 2),
+            setup.until_aside(plan, out_elem, tokens),
             inputs.query.elem,
-            if parts.is_some() {
-                F32
-            } else {
-                inputs.query.elem
-            },
+            out_elem,
             setup.mask_elem(inputs),
         );
     }

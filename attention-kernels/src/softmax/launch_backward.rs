@@ -159,6 +159,7 @@ fn launch_query(
             bind::captured(forward),
             forward.modification.code.clone(),
             setup.blueprint(plan, forward, &[&inputs.grad_out], 2),
+            setup.until_aside(plan, forward.query.elem, setup.problem.seq_kv),
             forward.query.elem,
             setup.mask_elem(forward),
         );
@@ -272,6 +273,7 @@ fn launch_key_walk(
             bind::captured(forward),
             forward.modification.code.clone(),
             setup.blueprint(plan, forward, &[&inputs.grad_out], 3),
+            setup.until_aside(plan, forward.key.elem, seq_q * heads / owned_heads),
             forward.key.elem,
             setup.mask_elem(forward),
         );

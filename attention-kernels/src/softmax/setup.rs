@@ -124,6 +124,13 @@ impl<'a> Setup<'a> {
         Parts::new(hardware, plan, tiles, seq_kv, granule)
     }
 
+    /// Steps of a walk over so many tokens after which its sums are set aside in a result of this type:
+    /// where it is shorter than the sums, its own rounding is the larger error.
+    pub fn until_aside(&self, plan: &Plan, elem: ElemType, tokens: usize) -> Option<usize> {
+        let steps = plan.tile.steps_until_aside(tokens);
+        steps.filter(|_| elem == bind::F32)
+    }
+
     /// Rows of the output, and their length.
     pub fn output_rows(&self) -> [usize; 2] {
         let problem = &self.problem;

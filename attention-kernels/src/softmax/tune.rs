@@ -1,6 +1,9 @@
 //! The fastest of a walk's candidates, measured by CubeCL's tuner once per device and kind of problem.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
 
 use cubecl::{
     client::Client,
@@ -14,6 +17,10 @@ pub(crate) const MOST_CANDIDATES: usize = 8;
 /// Changes with the meaning of a candidate's number, so that what earlier versions kept on disk is not
 /// taken for a choice of this one.
 static TUNER: LocalTuner<TuneKey, String> = LocalTuner::new("attention-softmax-1");
+
+/// Held while candidates are measured: to a call that comes meanwhile, CubeCL gives the first of them, whose
+/// last bits may be others than those of the choice.
+static MEASURING: Mutex<()> = Mutex::new(());
 
 /// What a choice is kept under.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,6 +62,8 @@ pub(crate) fn launch_fastest(client: &Client, key: &TuneKey, launch: &(dyn Fn(us
     let identity = &client.properties().identity;
     let device = format!("{} {}", identity.name, identity.fingerprint);
     let set = TUNER.init(&device, candidates);
+    let settled = TUNER.fastest_identity(&device, &set, key).is_some();
+    let _measuring = (!settled).then(|| MEASURING.lock().unwrap_or_else(PoisonError::into_inner));
     TUNER.execute(&device, client, set, Trial { key, launch });
 }
 

@@ -13,7 +13,7 @@ pub(crate) use mma::{
     row_highest, row_total, scale_sums, staged_bytes, store_sums, sync_tokens, writes_row,
 };
 pub(crate) use register::{
-    CHUNK_CHAIN, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled,
+    Aside, CHUNK_CHAIN, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled,
     load_rows, packed, store_rows,
 };
 pub use spread::Spread;

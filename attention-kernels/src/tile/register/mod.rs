@@ -14,11 +14,13 @@ use cubecl::prelude::*;
 
 use super::Spread;
 
+mod aside;
 mod rows;
 mod scores;
 mod sums;
 mod unpack;
 
+pub(crate) use aside::Aside;
 pub(crate) use rows::{load_rows, store_rows};
 pub(crate) use scores::block_products;
 pub(crate) use sums::accumulate;

@@ -2,10 +2,10 @@
 
 use cubecl::prelude::*;
 
-use super::{Layout, RowTile, beside_row, per_lane};
+use super::{Aside, Layout, RowTile, beside_row, per_lane};
 
-/// Writes `rows[., g] * factors[g]` to the row-major matrix that begins at row `first` of `target`.
-/// Rows from `length` on are not written.
+/// Writes `(rows[., g] + aside[., g]) * factors[g]` to the row-major matrix that begins at row `first` of
+/// `target`. Rows from `length` on are not written.
 #[cube]
 pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
     rows: &Array<Vector<f32, R>>,
@@ -14,6 +14,7 @@ pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
     positions: &Array<usize>,
     first: usize,
     length: usize,
+    aside: &Aside<N>,
     #[comptime] dim: usize,
     #[comptime] tile: RowTile,
 ) {
@@ -21,6 +22,7 @@ pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
     let width = W::value();
     let groups = comptime!(tile.groups);
     let chunks = comptime!(dim / width);
+    let joins = comptime!(aside.every.is_some());
     if comptime!(lanes == 1) {
         let mut scaled = Array::<Vector<f32, R>>::new(comptime!(array_length(chunks, tile)));
         #[unroll]
@@ -33,7 +35,13 @@ pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
             if position < length {
                 #[unroll(tile.unroll && !tile.staged)]
                 for chunk in 0..trips(chunks, length, tile) {
-                    target[(first + position) * chunks + chunk] = Vector::cast_from(scaled[chunk]);
+                    let at = (first + position) * chunks + chunk;
+                    let mut row = scaled[chunk];
+                    if comptime!(joins) {
+                        let before = aside.of::<E, W, R>(target[at], comptime!(g).runtime());
+                        row += before * per_lane::<N, R>(factors[g]);
+                    }
+                    target[at] = Vector::cast_from(row);
                 }
             }
         }
@@ -47,9 +55,12 @@ pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
             let factor = factors[slot].extract(0usize);
             if position < length {
                 for chunk in 0..chunks {
-                    let element = elements[chunk * count + slot].extract(0usize) * factor;
-                    target[(first + position) * chunks + chunk] =
-                        Vector::new(E::cast_from(element));
+                    let at = (first + position) * chunks + chunk;
+                    let mut element = elements[chunk * count + slot].extract(0usize);
+                    if comptime!(joins) {
+                        element += aside.of::<E, W, Const<1>>(target[at], slot).extract(0usize);
+                    }
+                    target[at] = Vector::new(E::cast_from(element * factor));
                 }
             }
         }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use attention_core::DType;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Distribution, Tensor};
 use cubecl::{MemoryScope, client::Client};
 
-use super::workload::{Workload, wait};
+use super::workload::{Scale, Workload, wait};
 use crate::{cli::verify::burn_dtype, device::DeviceKind};
 
 /// Each contender has this many turns in the time of a shape, or as many as [`FEWEST_ROUNDS`] where that is too short.
@@ -15,8 +15,10 @@ const ROUNDS: u32 = 6;
 const FEWEST_ROUNDS: u32 = 3;
 /// Where a round takes longer, it is the only one after the warm-up.
 const LONG_ROUND: Duration = Duration::from_secs(20);
-/// Of the matrix product whose rate is measured.
+/// Of the matrix product whose rate is measured on a few cores.
 pub const PRODUCT_SIDE: usize = 1024;
+/// And on a chip.
+const CHIPS_PRODUCT_SIDE: usize = 8192;
 
 /// The time to the first result, compilation of attention's kernels included, and the bytes that the device's pools hold
 /// afterwards.
@@ -78,25 +80,30 @@ pub fn measure(contenders: &[Turn], time: Duration) -> Result<Vec<Duration>> {
     Ok(times.into_iter().map(median).collect())
 }
 
-/// Floating-point operations a second of the device's matrix product, [`PRODUCT_SIDE`] in each direction, as Burn runs
-/// it at its fastest.
-pub fn product_rate(dtype: DType, device: &Device) -> Result<f64> {
-    let shape = [PRODUCT_SIDE; 2];
-    let random =
-        || Tensor::<2>::random(shape, Distribution::Default, device).cast(burn_dtype(dtype));
+/// Floating-point operations a second of the device's square matrix product, as Burn runs it at its fastest.
+pub fn product_rate(dtype: DType, kind: DeviceKind) -> Result<f64> {
+    let device = kind.open()?;
+    let side = match Scale::of(kind) {
+        Scale::Cores => PRODUCT_SIDE,
+        Scale::Chip => CHIPS_PRODUCT_SIDE,
+    };
+    let random = || {
+        let random = Tensor::<2>::random([side; 2], Distribution::Default, &device);
+        random.cast(burn_dtype(dtype))
+    };
     let (left, right) = (random(), random());
     let run = || {
         let product = left.clone().matmul(right.clone());
-        wait(device)?;
+        wait(&device)?;
         drop(product);
         Ok(())
     };
-    Ok(rate(fastest(run)?))
+    Ok(rate(side, fastest(run)?))
 }
 
-/// Operations a second of a product that takes so long.
-pub fn rate(product: Duration) -> f64 {
-    2.0 * (PRODUCT_SIDE as f64).powi(3) / product.as_secs_f64()
+/// Operations a second of a product of so many rows and columns that takes so long.
+pub fn rate(side: usize, product: Duration) -> f64 {
+    2.0 * (side as f64).powi(3) / product.as_secs_f64()
 }
 
 /// What a roof is made of: the fastest of some runs after the first.

@@ -26,7 +26,7 @@ use machine::Machine;
 use measure::{Turn, measure, product_rate, repeat};
 use peers::Peers;
 use report::{Line, Report, Who};
-use workload::{Contender, Shape, Workload, shapes};
+use workload::{Contender, Scale, Shape, Workload, shapes};
 
 use crate::{
     cli::progress,
@@ -115,7 +115,7 @@ fn wanted(args: &BenchArgs, kind: DeviceKind) -> Result<Vec<Shape>> {
         let name = shape.to_string();
         args.filter.as_ref().is_none_or(|part| name.contains(part))
     };
-    let shapes: Vec<_> = shapes(args.quick)
+    let shapes: Vec<_> = shapes(Scale::of(kind), args.quick)
         .into_iter()
         .filter(|shape| wanted(shape) && shape.runs_on(kind))
         .collect();
@@ -158,7 +158,9 @@ fn measure_shape(
     let client = kind.client()?;
     let (first, peak_memory) = measure::first_run(&ours, &client)?;
     ours.check()?;
-    let on_flex = Workload::new(shape, Contender::Burn, &flex);
+    // A few cores would take minutes for what a chip is measured with.
+    let on_flex =
+        (Scale::of(kind) == Scale::Cores).then(|| Workload::new(shape, Contender::Burn, &flex));
     // On `cpu`, Burn's own attention is flex's, and a unit is a core, which cubek's kernel is not
     // made for; it has no backward.
     let elsewhere = kind != DeviceKind::Cpu;
@@ -166,10 +168,12 @@ fn measure_shape(
     let burn = burn.filter(|burn| runs(Who::Burn, shape, kind, burn.check()));
     let unit = (elsewhere && !shape.backward).then(|| UnitKernel::new(&ours, &client));
     let unit = unit.filter(|unit| runs(Who::Cubek, shape, kind, unit.run()));
-    let mut turns: Vec<(Who, Turn)> = vec![
-        (Who::Ours, repeat(|| ours.run())),
-        (Who::Flex, repeat(|| on_flex.run())),
-    ];
+    let mut turns: Vec<(Who, Turn)> = vec![(Who::Ours, repeat(|| ours.run()))];
+    turns.extend(
+        on_flex
+            .as_ref()
+            .map(|flex| (Who::Flex, repeat(|| flex.run()))),
+    );
     turns.extend(burn.as_ref().map(|burn| (Who::Burn, repeat(|| burn.run()))));
     turns.extend(
         unit.as_ref()
@@ -225,7 +229,7 @@ fn products(
         if !shapes.iter().any(|shape| shape.dtype == dtype) {
             continue;
         }
-        let mut best = (dtype, product_rate(dtype, &here)?, "Burn's");
+        let mut best = (dtype, product_rate(dtype, kind)?, "Burn's");
         let torch = peers.filter(|_| kind.is_software());
         if let Some(Ok(rate)) = torch.map(|peers| peers.product_rate(dtype))
             && rate > best.1

@@ -72,9 +72,6 @@ impl Peers {
     /// What the peer does not do, in its words.
     pub fn prepare(&self, who: Who, shape: Shape, device: &str) -> Result<String> {
         let mut request = serde_json::to_value(shape)?;
-        let [batch, heads, ..] = shape.dims();
-        request["batch"] = batch.into();
-        request["heads"] = heads.into();
         request["peer"] = who.name().into();
         request["device"] = device.into();
         let answer = self.ask(json!({ "prepare": request }))?;
@@ -96,7 +93,10 @@ impl Peers {
     pub fn product_rate(&self, dtype: DType) -> Result<f64> {
         let request = json!({ "product": { "dtype": dtype, "side": PRODUCT_SIDE } });
         let times = times(&self.ask(request)?)?;
-        Ok(rate(times.into_iter().min().unwrap_or_default()))
+        Ok(rate(
+            PRODUCT_SIDE,
+            times.into_iter().min().unwrap_or_default(),
+        ))
     }
 
     fn ask(&self, request: Value) -> Result<Value> {

@@ -138,7 +138,7 @@ impl Report {
     /// Headings, and the cells of every line.
     pub fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let peers = self.peers();
-        let mut headings = vec!["B1 H8".to_string()];
+        let mut headings = vec!["shape".to_string()];
         headings.extend(peers.iter().map(|peer| format!("x {}", peer.name())));
         headings.extend(
             ["ms", "GFLOP/s", "of matmul", "memory MiB", "first launch s"].map(String::from),
@@ -186,7 +186,7 @@ impl Report {
         let product = |(dtype, rate, whose): &(DType, f64, &str)| json!({ "dtype": dtype, "flops_per_second": rate, "whose": whose });
         let products: Vec<_> = self.products.iter().map(product).collect();
         Ok(format!(
-            "{{\"device\": {}, \"name\": {}, \"batch\": 1, \"heads\": 8,\n\"machine\": {},\n\"matmul\": {},\n\
+            "{{\"device\": {}, \"name\": {},\n\"machine\": {},\n\"matmul\": {},\n\
              \"bytes_per_second\": {:.4e},\n\"shapes\": [\n{}\n]}}\n",
             json!(self.kind.name()),
             json!(self.kind.facts()?.name),
@@ -201,6 +201,8 @@ impl Report {
 fn json_line(line: &Line) -> Value {
     let shape = line.shape;
     let mut object = Map::new();
+    object.insert("batch".into(), json!(shape.batch));
+    object.insert("heads".into(), json!(shape.heads));
     object.insert("head_dim".into(), json!(shape.head_dim));
     object.insert("seq".into(), json!(shape.seq));
     object.insert("dtype".into(), json!(shape.dtype));

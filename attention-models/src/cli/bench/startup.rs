@@ -16,7 +16,7 @@ use crate::{cli::table::Table, device::DeviceKind};
 /// What the device fails with.
 pub fn run(kind: DeviceKind, shapes: &[Shape]) -> Result<()> {
     let device = kind.open()?;
-    let mut table = Table::new(["B1 H8", "first run s"]);
+    let mut table = Table::new(["shape", "first run s"]);
     for shape in shapes {
         let workload = Workload::new(*shape, Contender::Ours, &device);
         workload.warm_up_loss()?;

@@ -18,13 +18,15 @@ use crate::{
     ops::{AttentionOptions, attention},
 };
 
-const BATCH: usize = 1;
-const HEADS: usize = 8;
 const HEAD_DIMS: [usize; 2] = [64, 128];
 
-/// Self-attention of one batch element with 8 heads.
+/// Self-attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Shape {
+    /// Sequences.
+    pub batch: usize,
+    /// Of queries, keys and values.
+    pub heads: usize,
     /// Of queries, keys and values.
     pub head_dim: usize,
     /// Queries and keys.
@@ -37,19 +39,55 @@ pub struct Shape {
     pub backward: bool,
 }
 
-/// The shapes of the table; `quick` leaves out the longest sequence.
-pub fn shapes(quick: bool) -> Vec<Shape> {
-    let lengths: &[usize] = if quick {
-        &[256, 1024]
-    } else {
-        &[256, 1024, 4096]
-    };
+/// How much work a device is measured with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// For a few cores: one sequence, 8 heads.
+    Cores,
+    /// For a chip, which fewer would leave idle: 16384 tokens, as FlashAttention's papers have them, and 2048
+    /// elements of all heads together.
+    Chip,
+}
+
+impl Scale {
+    /// What fits a device.
+    pub fn of(kind: DeviceKind) -> Self {
+        if kind.is_software() {
+            Self::Cores
+        } else {
+            Self::Chip
+        }
+    }
+
+    fn lengths(self, quick: bool) -> &'static [usize] {
+        match (self, quick) {
+            (Self::Cores, true) => &[256, 1024],
+            (Self::Cores, false) => &[256, 1024, 4096],
+            (Self::Chip, true) => &[2048],
+            (Self::Chip, false) => &[512, 2048, 8192],
+        }
+    }
+
+    fn batch_and_heads(self, seq: usize, head_dim: usize) -> [usize; 2] {
+        match self {
+            Self::Cores => [1, 8],
+            Self::Chip => [16384 / seq, 2048 / head_dim],
+        }
+    }
+}
+
+/// The shapes of the table; `quick` leaves out lengths.
+pub fn shapes(scale: Scale, quick: bool) -> Vec<Shape> {
+    let lengths = scale.lengths(quick);
     let mut shapes = Vec::new();
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for backward in [false, true] {
             for head_dim in HEAD_DIMS {
                 for &seq in lengths {
+                    let [batch, heads] = scale.batch_and_heads(seq, head_dim);
                     shapes.extend([false, true].map(|causal| Shape {
+                        batch,
+                        heads,
                         head_dim,
                         seq,
                         dtype,
@@ -72,16 +110,16 @@ impl Shape {
 
     /// `[batch, heads, seq, head_dim]`.
     pub fn dims(&self) -> [usize; 4] {
-        [BATCH, HEADS, self.seq, self.head_dim]
+        [self.batch, self.heads, self.seq, self.head_dim]
     }
 
     /// Self-attention.
     pub fn problem(&self) -> AttentionProblem {
         AttentionProblem {
-            batch: BATCH,
-            heads: HEADS,
-            kv_heads: HEADS,
-            value_heads: HEADS,
+            batch: self.batch,
+            heads: self.heads,
+            kv_heads: self.heads,
+            value_heads: self.heads,
             seq_q: self.seq,
             seq_kv: self.seq,
             head_dim: self.head_dim,
@@ -120,8 +158,18 @@ impl fmt::Display for Shape {
         } else {
             "forward"
         };
-        let (dim, seq, dtype) = (self.head_dim, self.seq, self.dtype);
-        write!(f, "D{dim} N{seq} {dtype}{causal} {pass}")
+        let Self {
+            batch,
+            heads,
+            head_dim,
+            seq,
+            dtype,
+            ..
+        } = self;
+        write!(
+            f,
+            "B{batch} H{heads} D{head_dim} N{seq} {dtype}{causal} {pass}"
+        )
     }
 }
 

@@ -20,7 +20,7 @@ use mixes::Mixes;
 
 use super::bench::{
     measure::{bandwidth, product_rate},
-    workload::shapes,
+    workload::{Scale, shapes},
 };
 use crate::{
     cli::table::Table,
@@ -105,8 +105,10 @@ pub fn run(args: &RooflineArgs) -> Result<()> {
 /// The shapes of `attention bench`, and one query that meets many keys.
 fn cases() -> Vec<Case> {
     // bf16 is as f16 on all of these devices.
-    let shapes = shapes(false)
+    let shapes = [Scale::Cores, Scale::Chip].map(|scale| shapes(scale, false));
+    let shapes = shapes
         .into_iter()
+        .flatten()
         .filter(|shape| shape.dtype != DType::BF16);
     let mut cases: Vec<_> = shapes
         .map(|shape| Case {
@@ -154,7 +156,7 @@ fn time(case: &Case, device: &DeviceRoofs, mixes: &Mixes) -> Time {
 }
 
 fn table(cases: &[Case], devices: &[DeviceRoofs], mixes: &Mixes) -> Table {
-    let mut headings = vec!["B1 H8"];
+    let mut headings = vec!["shape"];
     headings.extend(devices.iter().map(|device| device.name));
     let mut table = Table::new(headings);
     for case in cases {
@@ -186,7 +188,7 @@ fn measured(kind: DeviceKind) -> Result<DeviceRoofs> {
         value,
         source: HERE,
     };
-    let (device, client) = (kind.open()?, kind.client()?);
+    let client = kind.client()?;
     let vector = rates::vector_rate(&client).context("the device does not compute")?;
     let launch = rates::launch_time(&client).context("the device does not compute")?;
     // A product that is no faster than vector instructions is made of them.
@@ -194,7 +196,7 @@ fn measured(kind: DeviceKind) -> Result<DeviceRoofs> {
         if !kind.facts()?.dtypes.contains(&dtype) {
             return Ok(None);
         }
-        let rate = product_rate(dtype, &device)?;
+        let rate = product_rate(dtype, kind)?;
         Ok((rate > 1.2 * vector).then(|| stated(rate)))
     };
     let cores = std::thread::available_parallelism()?.get() as u64;

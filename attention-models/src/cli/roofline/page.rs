@@ -46,7 +46,7 @@ pub fn page(cases: &[Case], devices: &[DeviceRoofs], mixes: &Mixes) -> String {
             text,
             "## {dtype}{like}: peak ms, expected ms, what it waits for\n"
         );
-        let mut headings = vec!["B1 H8".to_string()];
+        let mut headings = vec!["shape".to_string()];
         headings.extend(devices.iter().map(|device| device.name.to_string()));
         line(&mut text, &headings);
         line(&mut text, &vec!["---".to_string(); headings.len()]);

@@ -16,11 +16,8 @@ use super::{
 };
 use crate::cli::{
     model_cache,
-    verify_models::{check_model_golden, check_pretrained_golden},
+    verify_models::{check_model_golden, is_known},
 };
-
-/// Model folders that the Vision Transformer reads.
-const VISION_TRANSFORMERS: [&str; 5] = ["vit", "deit", "dinov2", "clip_vision", "timm_vit"];
 
 /// A golden: a folder with `io.safetensors`, or a file of inputs and outputs of a pretrained model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +104,10 @@ impl Golden {
         match model {
             "op_flex" => self.check_operation(flex::cases(&self.path), device, report, step),
             "op_mha" => report.add(&self.name, mha::check(&self.path, device)),
-            _ if VISION_TRANSFORMERS.contains(&model) => {
-                report.add(&self.name, check_model_golden(&self.path, device));
+            _ if is_known(model) => {
+                let file = self.path.join("io.safetensors");
+                let rows = check_model_golden(model, &file, &self.path, device);
+                report.add(&self.name, rows);
             }
             _ => report.skip(
                 &self.name,
@@ -137,15 +136,13 @@ impl Golden {
     }
 
     fn check_pretrained(&self, model: &str, device: &Device, report: &mut Report) {
-        if model != "dinov2_s14" {
+        if !is_known(model) {
             return report.skip(&self.name, "this model is not known here yet".into());
         }
         match model_cache::find(model) {
             Ok(weights) => {
-                report.add(
-                    &self.name,
-                    check_pretrained_golden(&self.path, &weights, device),
-                );
+                let rows = check_model_golden(model, &self.path, &weights, device);
+                report.add(&self.name, rows);
             }
             Err(error) => report.skip(&self.name, format!("{error:#}")),
         }

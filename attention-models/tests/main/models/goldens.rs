@@ -5,7 +5,9 @@ use crate::support::devices;
 
 fn passes(name: &str, outputs: &[&str]) {
     for device in devices() {
-        let rows = check_model_golden(&golden(name), &device).unwrap();
+        let folder = golden(name);
+        let file = folder.join("io.safetensors");
+        let rows = check_model_golden(name, &file, &folder, &device).unwrap();
         let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names, outputs);
         for row in rows {
