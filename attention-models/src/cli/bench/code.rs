@@ -96,6 +96,8 @@ pub fn run(kind: DeviceKind, quick: bool, filter: Option<&str>) -> Result<()> {
     for subject in &SUBJECTS {
         for backward in [false, true] {
             let shape = Shape {
+                batch: 1,
+                heads: HEADS,
                 head_dim: 64,
                 seq: subject.seq,
                 dtype: DType::F32,

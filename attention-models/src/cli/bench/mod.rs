@@ -223,7 +223,6 @@ fn products(
     kind: DeviceKind,
     peers: Option<&Peers>,
 ) -> Result<Vec<(DType, f64, &'static str)>> {
-    let here = kind.open()?;
     let mut products = Vec::new();
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         if !shapes.iter().any(|shape| shape.dtype == dtype) {
