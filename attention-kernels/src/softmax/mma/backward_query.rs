@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// [`attention_backward_query`](crate::softmax::backward_query) with tokens in shared memory: two
-/// barriers a step, one where tokens are copied.
+/// barriers a step, one where tokens are copied. `lone`: there is one key.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_backward_query<
     E: Float,
@@ -49,6 +49,7 @@ pub(crate) fn matrix_backward_query<
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[comptime] kind: Scores,
+    #[comptime] lone: bool,
     #[define(E)] _dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
@@ -188,6 +189,12 @@ pub(crate) fn matrix_backward_query<
                 let weight = exp2(fma(scores[at].extract(0usize), exponent, shift));
                 slopes[at] *= Vector::new(weight);
                 excess[g] += slopes[at];
+                // It takes what the gradients of a row sum up to, without the rounding of two products that cancel.
+                if comptime!(lone && !bends) {
+                    let grad_lse =
+                        lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, GRAD_LSE, groups);
+                    slopes[at] = grad_lse[g] * Vector::new(weight);
+                }
             }
         }
         if comptime!(late) {

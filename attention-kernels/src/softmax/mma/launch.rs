@@ -147,6 +147,7 @@ pub(crate) fn launch_query(
             forward.modification.code.clone(),
             setup.blueprint(plan, forward, &[&inputs.grad_out], 2),
             scores(setup, forward),
+            setup.problem.seq_kv == 1,
             forward.query.elem,
             setup.mask_elem(forward),
         );

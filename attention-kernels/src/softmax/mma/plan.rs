@@ -27,6 +27,7 @@ pub(crate) enum MatrixWalk {
 }
 
 /// How a walk divides its work.
+#[derive(Clone, Copy)]
 struct Tiling {
     /// Tiles of 16 rows that a plane owns: what it loads of the tokens serves all of them.
     row_tiles: usize,
@@ -37,28 +38,42 @@ struct Tiling {
 }
 
 impl Tiling {
-    /// What lanes hold of rows, tokens and sums fits their 255 registers, and a step is as long as that
-    /// allows, for what it costs beside its products: by the compile matrix. The blocks of a map are
-    /// multiples of 64.
-    fn new(spread: Spread, walk: MatrixWalk, dim: usize, crowded: bool, mapped: bool) -> Self {
+    /// What lanes hold of rows, tokens and sums fits their 255 registers, by the compile matrix; of what fits,
+    /// the fastest of an H100. The blocks of a map are multiples of 64.
+    fn new(spread: Spread, walk: MatrixWalk, dim: usize) -> Self {
         use MatrixWalk::{Forward, Key, Query};
-        let (row_tiles, block, lent) = match (spread, walk) {
-            (Spread::Quads, Forward) if dim <= 64 && crowded => (2, 64, false),
-            (Spread::Quads, Forward) if dim <= 64 || (dim <= 128 && mapped) => (1, 64, false),
-            (Spread::Quads, Forward) if dim <= 128 => (1, 96, false),
-            (Spread::Quads, Forward) => (1, 32, true),
-            (Spread::Quads, Query) if dim <= 64 && crowded => (2, 16, false),
-            (Spread::Quads, Query | Key) if dim <= 128 => (1, 32, false),
-            (Spread::Quads, Query | Key) => (1, 16, true),
+        let (block, lent) = match (spread, walk) {
+            (Spread::Quads, Forward) if dim <= 64 => (64, false),
+            (Spread::Quads, Forward) if dim <= 128 => (64, true),
+            (Spread::Quads, Forward) => (32, true),
+            (Spread::Quads, Query | Key) if dim <= 128 => (32, false),
+            (Spread::Quads, Query | Key) => (16, true),
             // RDNA 3 holds every operand twice.
-            (_, Forward) => (1, 32, dim > 128),
-            (_, Query | Key) => (1, 16, dim > 64),
+            (_, Forward) => (32, dim > 128),
+            (_, Query | Key) => (16, dim > 64),
         };
         Self {
-            row_tiles,
+            row_tiles: 1,
             block,
             lent,
         }
+    }
+
+    /// For more rows than the device runs at once: what is read of a token serves twice as many.
+    fn crowded(spread: Spread, walk: MatrixWalk, dim: usize) -> Option<Self> {
+        use MatrixWalk::{Forward, Key, Query};
+        let (block, lent) = match (spread, walk) {
+            (Spread::Quads, Forward) if dim <= 64 => (64, false),
+            (Spread::Quads, Forward) if dim <= 128 => (48, true),
+            (Spread::Quads, Query) if dim <= 64 => (16, false),
+            (Spread::Quads, Key) if dim <= 128 => (32, true),
+            _ => return None,
+        };
+        Some(Self {
+            row_tiles: 2,
+            block,
+            lent,
+        })
     }
 }
 
@@ -73,28 +88,51 @@ pub(crate) fn matrix_plan(
 ) -> Option<Plan> {
     let spread = spread(properties, elem)?;
     let hardware = &properties.hardware;
+    let (heads, tokens) = match walk {
+        MatrixWalk::Forward | MatrixWalk::Query => (problem.heads, problem.seq_q),
+        MatrixWalk::Key => (problem.kv_heads, problem.seq_kv),
+    };
+    let cubes = problem.batch * heads * tokens.div_ceil(2 * PLANES * ROWS);
+    let multiprocessors = hardware.num_streaming_multiprocessors.unwrap_or(0) as usize;
+    let dim = problem.head_dim.max(problem.value_dim);
+    let most = hardware.max_shared_memory_size;
+    let crowded = Tiling::crowded(spread, walk, dim)
+        .filter(|_| !mapped && cubes >= multiprocessors)
+        .map(|tiling| plan(spread, walk, problem, tiling, hardware.plane_size_max))
+        // One cube computes while another waits.
+        .filter(|(_, bytes)| 2 * bytes <= most);
+    let (plan, bytes) = crowded.unwrap_or_else(|| {
+        let tiling = Tiling::new(spread, walk, dim);
+        plan(spread, walk, problem, tiling, hardware.plane_size_max)
+    });
+    (bytes <= most).then_some(plan)
+}
+
+/// The plan of a tiling, and the bytes of shared memory that it takes.
+fn plan(
+    spread: Spread,
+    walk: MatrixWalk,
+    problem: &AttentionProblem,
+    tiling: Tiling,
+    plane_size: u32,
+) -> (Plan, usize) {
     let AttentionProblem {
         head_dim,
         value_dim,
         ..
     } = *problem;
-    let cubes = problem.batch * problem.heads * problem.seq_q.div_ceil(2 * PLANES * ROWS);
-    let multiprocessors = hardware.num_streaming_multiprocessors.unwrap_or(0) as usize;
-    let crowded = !mapped && cubes >= multiprocessors;
-    let dim = head_dim.max(value_dim);
-    let tiling = Tiling::new(spread, walk, dim, crowded, mapped);
     let tile = RowTile {
         groups: tiling.row_tiles * spread.groups_per_tile(),
         tokens: tiling.block,
         block: tiling.block,
-        dims: dim,
+        dims: head_dim.max(value_dim),
         unroll: true,
         staged: false,
         unpacks: false,
         lent: tiling.lent,
         spread,
     };
-    let units = PLANES * hardware.plane_size_max as usize;
+    let units = PLANES * plane_size as usize;
     let rows = match walk {
         MatrixWalk::Forward => row_bytes(head_dim, units, tile),
         MatrixWalk::Query | MatrixWalk::Key => {
@@ -109,14 +147,15 @@ pub(crate) fn matrix_plan(
     let held = if walk == MatrixWalk::Forward { 1 } else { 2 };
     let staged = [head_dim, value_dim].map(|dim| staged_bytes(dim, tile, held));
     let bytes = rows + stats + staged.iter().sum::<usize>();
-    (bytes <= hardware.max_shared_memory_size).then_some(Plan {
+    let plan = Plan {
         tile,
         lanes: 1,
         units: units as u32,
         tile_per_unit: false,
         exponential: Exponential::Native,
         max_width: 8,
-    })
+    };
+    (plan, bytes)
 }
 
 /// How the device's instruction for this type spreads rows over lanes.

@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 use super::{RowTile, TOKEN_CHAIN, filled, store_rows};
 
 /// Additions in a row before sums are set aside.
-const ADDITIONS: usize = 512;
+const ADDITIONS: usize = 256;
 
 impl RowTile {
     /// Steps after which sums over so many tokens are set aside; none, where they are few.

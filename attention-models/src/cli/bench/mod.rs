@@ -158,15 +158,15 @@ fn measure_shape(
     let client = kind.client()?;
     let (first, peak_memory) = measure::first_run(&ours, &client)?;
     ours.check()?;
-    // A few cores would take minutes for what a chip is measured with.
-    let on_flex =
-        (Scale::of(kind) == Scale::Cores).then(|| Workload::new(shape, Contender::Burn, &flex));
+    // On what a chip is measured with, the processor and kernels without matrix units would take minutes.
+    let cores = Scale::of(kind) == Scale::Cores;
+    let on_flex = cores.then(|| Workload::new(shape, Contender::Burn, &flex));
     // On `cpu`, Burn's own attention is flex's, and a unit is a core, which cubek's kernel is not
     // made for; it has no backward.
     let elsewhere = kind != DeviceKind::Cpu;
     let burn = elsewhere.then(|| Workload::new(shape, Contender::Burn, &here));
     let burn = burn.filter(|burn| runs(Who::Burn, shape, kind, burn.check()));
-    let unit = (elsewhere && !shape.backward).then(|| UnitKernel::new(&ours, &client));
+    let unit = (elsewhere && cores && !shape.backward).then(|| UnitKernel::new(&ours, &client));
     let unit = unit.filter(|unit| runs(Who::Cubek, shape, kind, unit.run()));
     let mut turns: Vec<(Who, Turn)> = vec![(Who::Ours, repeat(|| ours.run()))];
     turns.extend(

@@ -4,11 +4,12 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{
     Device, Tensor,
-    activation::{gelu, sigmoid, softmax},
+    activation::{gelu, sigmoid},
 };
 
 use super::{Activation, VisionTransformerConfig};
 use crate::nn::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig, split_heads};
+use crate::ops::{AttentionOptions, attention_rows, attention_with_lse};
 
 /// One pre-norm layer: `x += scale * attention(norm(x))`, then `x += scale * mlp(norm(x))`.
 #[derive(Module, Debug)]
@@ -45,6 +46,8 @@ pub struct AttentionRows {
     query: Tensor<4>,
     /// `[batch, heads, tokens, head_dim]`
     key: Tensor<4>,
+    /// `[batch, heads, tokens]`
+    lse: Tensor<3>,
 }
 
 impl EncoderLayer {
@@ -90,21 +93,21 @@ impl EncoderLayer {
     pub fn attention_rows(&self, tokens: Tensor<3>) -> AttentionRows {
         let tokens = self.norm_attention.forward(tokens);
         let attention = &self.attention;
-        AttentionRows {
-            query: split_heads(attention.query.forward(tokens.clone()), attention.n_heads),
-            key: split_heads(attention.key.forward(tokens), attention.n_kv_heads),
-        }
+        let query = split_heads(attention.query.forward(tokens.clone()), attention.n_heads);
+        let key = split_heads(attention.key.forward(tokens), attention.n_kv_heads);
+        let options = AttentionOptions::default();
+        let (_, lse) = attention_with_lse(query.clone(), key.clone(), key.clone(), options);
+        AttentionRows { query, key, lse }
     }
 }
 
 impl AttentionRows {
-    /// How much each token of `rows` attends to every token, `[batch, heads, rows, tokens]`, by
-    /// composition: only these rows of the matrix exist.
+    /// How much each token of `rows` attends to every token, `[batch, heads, rows, tokens]`: only these rows
+    /// of the matrix exist. Without autodiff.
     pub fn probabilities(&self, rows: Range<usize>) -> Tensor<4> {
-        let query = self.query.clone().slice_dim(2, rows);
-        let scale = (query.dims()[3] as f64).powf(-0.5);
-        let scores = query.mul_scalar(scale).matmul(self.key.clone().transpose());
-        softmax(scores, 3)
+        let (query, key, lse) = (self.query.clone(), self.key.clone(), self.lse.clone());
+        let rows: Vec<_> = rows.collect();
+        attention_rows(query, key, lse, &rows, AttentionOptions::default())
     }
 }
 
