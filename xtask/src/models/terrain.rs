@@ -17,6 +17,8 @@ const NORM: &str = "group_norm";
 /// Parameters that kept their names, and normalisations, which did not.
 const NAMED: usize = 510;
 const NORMS: usize = 139;
+/// More blocks, and layers of a block, than there are.
+const MANY: usize = 64;
 
 /// Gives the normalisations their names back, which follow from the order in which they run.
 pub fn convert(bytes: &[u8]) -> Result<Checkpoint> {
@@ -96,8 +98,6 @@ fn norms_in_order(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<String>> {
             vec![]
         }
     };
-    /// More blocks, and layers of a block, than there are.
-    const MANY: usize = 64;
     let blocks = |name: &'static str| {
         let paths = (0..MANY)
             .flat_map(move |block| (0..MANY).map(move |at| format!("{name}.{block}.{at}")));

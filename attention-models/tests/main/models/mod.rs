@@ -3,7 +3,9 @@
 mod attention_maps;
 mod checkpoints;
 mod gguf;
+mod gguf_writer;
 mod goldens;
+mod tokenizers;
 mod vision_transformer;
 
 use std::path::PathBuf;
