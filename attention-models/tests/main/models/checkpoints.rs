@@ -78,7 +78,7 @@ fn integers_where_weights_belong_are_refused_by_name() {
     let folder = copy();
     static ZEROS: [u8; 40] = [0; 40];
     rewrite(folder.path(), |tensors| {
-        let bias = TensorView::new(safetensors::Dtype::I32, vec![10], &ZEROS).unwrap();
+        let bias = TensorView::new(Dtype::I32, vec![10], &ZEROS).unwrap();
         tensors.insert("classifier.bias".into(), bias);
     });
     let message = refusal(folder.path()).to_string();

@@ -53,7 +53,7 @@ fn llama() -> Writer {
 
 fn values(path: &Path, name: &str) -> Vec<f32> {
     let data = Checkpoint::open(path).unwrap().weights().unwrap().data();
-    data.unwrap()[name].to_vec().unwrap()
+    data.unwrap()[name].try_to_vec().unwrap()
 }
 
 #[test]
