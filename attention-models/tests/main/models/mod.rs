@@ -2,6 +2,8 @@
 
 mod attention_maps;
 mod checkpoints;
+mod gguf;
+mod gguf_writer;
 mod goldens;
 mod vision_transformer;
 
