@@ -4,6 +4,7 @@
 pub mod blocks;
 pub mod cache;
 pub mod checkpoint;
+pub mod decoder;
 pub mod generation;
 pub mod preprocess;
 pub mod resample;

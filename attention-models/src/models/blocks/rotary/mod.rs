@@ -114,9 +114,14 @@ impl Rotary {
         self.config.scaling.attention_factor()
     }
 
-    /// Cosines and sines for these positions.
+    /// Cosines and sines for these positions, the largest of which is the last of the sequence.
     pub fn table(&self, positions: &Positions, device: &Device) -> RotaryTable {
-        let frequencies = self.frequencies(positions.end());
+        self.table_for(positions, positions.end(), device)
+    }
+
+    /// Cosines and sines for these positions in a sequence of `length` tokens.
+    pub fn table_for(&self, positions: &Positions, length: usize, device: &Device) -> RotaryTable {
+        let frequencies = self.frequencies(length);
         let factor = self.attention_factor();
         let rows = positions.rows();
         let shape = [rows.len(), 1, positions.length(), frequencies.len()];
