@@ -25,14 +25,19 @@ pub fn read(golden: &Folder, name: &str) -> Result<Composed> {
     let [.., seq, head_dim] = query.shape;
     let rotary = config(&tensors, name, head_dim)?.try_init()?;
     let positions: Vec<_> = match tensors.integers("positions") {
-        Ok(positions) => positions.iter().map(|&position| position as usize).collect(),
+        Ok(positions) => positions
+            .iter()
+            .map(|&position| position as usize)
+            .collect(),
         Err(_) => {
             let first = tensors.number("pos0")? as usize;
             (first..first + seq).collect()
         }
     };
     // Only some scalings depend on the length, which the positions of the golden do not have.
-    let length = tensors.number("seq_len").map_or(0, |length| length as usize);
+    let length = tensors
+        .number("seq_len")
+        .map_or(0, |length| length as usize);
     Ok(Composed {
         name: name.into(),
         expected: tensors.exact(),

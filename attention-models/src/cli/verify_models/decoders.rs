@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{Group, Values};
 use crate::models::{
@@ -55,9 +55,9 @@ fn compute(folder: &Path, inputs: &Values, wanted: &[&str], device: &Device) -> 
                 let shown = shown.context("the golden has no input `attention_mask_padded`")?;
                 let shown = Tensor::<2, Int>::from_data(shown.clone(), device);
                 // What tokens of padding give means nothing.
-                let compared = shown.clone().into_data().convert_dtype(DType::Bool(Default::default()));
+                let compared = shown.clone().not_equal_elem(0).into_data();
                 outputs.insert("logits_padded.compared".into(), compared);
-                let padding: Tensor<2, Bool> = shown.equal_elem(0);
+                let padding = shown.equal_elem(0);
                 model.try_forward(tokens(), Some(padding))?.into_data()
             }
             "generated_ids" => generated(folder, &model, ids)?,
@@ -69,19 +69,12 @@ fn compute(folder: &Path, inputs: &Values, wanted: &[&str], device: &Device) -> 
 }
 
 /// `[layers, batch, heads, tokens, tokens]`
-fn attentions(
-    model: &Decoder,
-    tokens: Tensor<2, Int>,
-    states: &[Tensor<3>],
-) -> Result<Tensor<5>> {
+fn attentions(model: &Decoder, tokens: Tensor<2, Int>, states: &[Tensor<3>]) -> Result<Tensor<5>> {
     let (_, input) = model.start(tokens, None)?;
     let layers = model.layers.iter().zip(states);
     let probabilities =
         layers.map(|(layer, tokens)| layer.attention_probabilities(tokens.clone(), &input));
-    Ok(Tensor::stack(
-        probabilities.collect::<Result<_, _>>()?,
-        0,
-    ))
+    Ok(Tensor::stack(probabilities.collect::<Result<_, _>>()?, 0))
 }
 
 /// The first sequence and what follows it, greedily.

@@ -96,11 +96,7 @@ pub fn check_model_golden(
 }
 
 /// The part of the numbers that differ, where they are whole, else as [`relative_error`] has it.
-fn error(
-    given: &TensorData,
-    expected: &TensorData,
-    compared: Option<&TensorData>,
-) -> Result<f64> {
+fn error(given: &TensorData, expected: &TensorData, compared: Option<&TensorData>) -> Result<f64> {
     ensure!(
         given.shape() == expected.shape(),
         "its shape is {:?}; expected: {:?}",

@@ -56,14 +56,14 @@ impl DecoderLayer {
     ) -> Result<Tensor<3>, AttentionError> {
         let normalised = self.norm_attention.forward(tokens.clone());
         let attended = match cache {
-            Some(cache) => self.attention.forward_cached(normalised.clone(), input, cache)?,
+            Some(cache) => self
+                .attention
+                .forward_cached(normalised.clone(), input, cache)?,
             None => self.attention.forward(normalised.clone(), input)?,
         };
         let attended = tokens.clone() + apply(&self.norm_attention_output, attended);
         let to_mix = match self.residual {
-            Residual::Sequential | Residual::Sandwich => {
-                apply(&self.norm_mlp, attended.clone())
-            }
+            Residual::Sequential | Residual::Sandwich => apply(&self.norm_mlp, attended.clone()),
             Residual::Parallel => apply(&self.norm_mlp, tokens),
             Residual::ParallelOneNorm => normalised,
         };

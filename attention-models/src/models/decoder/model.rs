@@ -180,11 +180,18 @@ impl Decoder {
                 accepted: format!("tokens below {}", self.config.vocabulary),
             });
         }
-        self.check_positions("prompt", [prompt.rows().len(), prompt.length()], prompt.length())?;
+        self.check_positions(
+            "prompt",
+            [prompt.rows().len(), prompt.length()],
+            prompt.length(),
+        )?;
         let window = |layer: &DecoderLayer| {
             let config = layer.attention.config();
             let in_order = matches!(config.position, PositionEncoding::Alibi { .. });
-            config.window.filter(|_| !in_order).map(|window| window.before + 1)
+            config
+                .window
+                .filter(|_| !in_order)
+                .map(|window| window.before + 1)
         };
         let windows = self.layers.iter().map(window);
         KvCache::new(windows, prompt.length() + new_tokens)

@@ -1,11 +1,7 @@
 use attention_core::AttentionError;
 use burn::tensor::{DType, Tensor};
 
-use super::{
-    GenerationConfig, LanguageModel, Prompt,
-    prompt::tokens,
-    sampler::Sampler,
-};
+use super::{GenerationConfig, LanguageModel, Prompt, prompt::tokens, sampler::Sampler};
 
 /// Tokens as they are generated: of each step, the next token of every sequence, `None` where it has
 /// ended.
@@ -82,7 +78,10 @@ impl<M: LanguageModel> TokenStream<'_, M> {
             step.push(Some(token));
         }
         let pad = self.config.pad_token;
-        self.unseen = step.iter().map(|token| vec![token.unwrap_or(pad)]).collect();
+        self.unseen = step
+            .iter()
+            .map(|token| vec![token.unwrap_or(pad)])
+            .collect();
         for (sequence, new) in self.sequences.iter_mut().zip(&self.unseen) {
             sequence.extend(new);
         }
@@ -113,5 +112,8 @@ pub(super) fn rows(logits: Tensor<2>) -> Vec<Vec<f32>> {
     let vocabulary = logits.dims()[1];
     let logits = logits.cast(DType::F32).into_data();
     let values: Vec<f32> = logits.iter::<f32>().collect();
-    values.chunks(vocabulary.max(1)).map(<[f32]>::to_vec).collect()
+    values
+        .chunks(vocabulary.max(1))
+        .map(<[f32]>::to_vec)
+        .collect()
 }

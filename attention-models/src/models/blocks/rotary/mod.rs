@@ -76,7 +76,10 @@ impl RotaryConfig {
             return Err(AttentionError::Value {
                 argument: "rotary_dims",
                 given: dims.to_string(),
-                accepted: format!("an even number from 2 to {}, the head's width", self.head_dim),
+                accepted: format!(
+                    "an even number from 2 to {}, the head's width",
+                    self.head_dim
+                ),
             });
         }
         self.scaling.validate(dims)?;
@@ -106,7 +109,9 @@ impl Rotary {
     /// some scalings depend.
     pub fn frequencies(&self, length: usize) -> Vec<f64> {
         let config = &self.config;
-        config.scaling.frequencies(config.theta, config.dims(), length)
+        config
+            .scaling
+            .frequencies(config.theta, config.dims(), length)
     }
 
     /// The factor on cosines and sines.
@@ -126,9 +131,10 @@ impl Rotary {
         let rows = positions.rows();
         let shape = [rows.len(), 1, positions.length(), frequencies.len()];
         let tensor = |of: fn(f64) -> f64| {
-            let angles = rows.iter().flatten().flat_map(|&position| {
-                frequencies.iter().map(move |turn| position as f64 * turn)
-            });
+            let angles = rows
+                .iter()
+                .flatten()
+                .flat_map(|&position| frequencies.iter().map(move |turn| position as f64 * turn));
             let values: Vec<f32> = angles.map(|angle| (factor * of(angle)) as f32).collect();
             Tensor::from_data(TensorData::new(values, shape), device)
         };
@@ -159,9 +165,7 @@ impl RotaryTable {
         let of_pairs = |second: usize| {
             let slice = match self.pairs {
                 RotaryPairs::Halves => Slice::from(second * half..(second + 1) * half),
-                RotaryPairs::Interleaved => {
-                    Slice::new(second as isize, Some(dims as isize), 2)
-                }
+                RotaryPairs::Interleaved => Slice::new(second as isize, Some(dims as isize), 2),
             };
             heads.clone().slice_dim(3, slice)
         };

@@ -128,7 +128,10 @@ impl RotaryScaling {
                 } else {
                     short_factor
                 };
-                plain(theta).zip(factors).map(|(turn, factor)| turn / factor).collect()
+                plain(theta)
+                    .zip(factors)
+                    .map(|(turn, factor)| turn / factor)
+                    .collect()
             }
             Self::Llama3 {
                 factor,
@@ -149,7 +152,13 @@ impl RotaryScaling {
             } => {
                 let turns = plain(theta).enumerate();
                 turns
-                    .map(|(pair, turn)| if pair < *turning_pairs { turn / factor } else { 0.0 })
+                    .map(|(pair, turn)| {
+                        if pair < *turning_pairs {
+                            turn / factor
+                        } else {
+                            0.0
+                        }
+                    })
                     .collect()
             }
         }

@@ -1,8 +1,8 @@
 //! `BloomForCausalLM`: positions only through ALiBi, a norm of the embeddings.
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig};
-use super::fields::Fields;
 use super::Family;
+use super::fields::Fields;
 use crate::models::blocks::{Activation, MlpConfig, PositionEncoding};
 use crate::models::checkpoint::{
     CheckpointError, NameTable,
@@ -19,12 +19,21 @@ pub(super) const FAMILY: Family = Family {
             ("embedding", Whole("word_embeddings")),
             ("embedding_norm.Layer", Whole("word_embeddings_layernorm")),
             ("norm.Layer", Whole("ln_f")),
-            ("layers.{}.norm_attention.Layer", Whole("h.{}.input_layernorm")),
+            (
+                "layers.{}.norm_attention.Layer",
+                Whole("h.{}.input_layernorm"),
+            ),
             ("layers.{}.attention.query", fused(Query)),
             ("layers.{}.attention.key", fused(Key)),
             ("layers.{}.attention.value", fused(Value)),
-            ("layers.{}.attention.output", Whole("h.{}.self_attention.dense")),
-            ("layers.{}.norm_mlp.Layer", Whole("h.{}.post_attention_layernorm")),
+            (
+                "layers.{}.attention.output",
+                Whole("h.{}.self_attention.dense"),
+            ),
+            (
+                "layers.{}.norm_mlp.Layer",
+                Whole("h.{}.post_attention_layernorm"),
+            ),
             ("layers.{}.mlp.Plain.inner", Whole("h.{}.mlp.dense_h_to_4h")),
             ("layers.{}.mlp.Plain.outer", Whole("h.{}.mlp.dense_4h_to_h")),
         ],

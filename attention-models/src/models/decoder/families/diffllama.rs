@@ -1,9 +1,9 @@
 //! `DiffLlamaForCausalLM`: Llama with differential attention.
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig};
+use super::Family;
 use super::fields::{Fields, LayerType};
 use super::llama::{HEADS, IGNORED, PREFIXES, names_like_llama};
-use super::Family;
 use crate::models::checkpoint::{CheckpointError, NameTable, Source::Whole};
 
 pub(super) const FAMILY: Family = Family {
@@ -12,11 +12,20 @@ pub(super) const FAMILY: Family = Family {
     names: NameTable {
         prefixes: PREFIXES,
         backbone: names_like_llama![
-            ("layers.{}.attention.differential", Whole("layers.{}.self_attn")),
-            ("layers.{}.norm_mlp.Rms", Whole("layers.{}.post_attention_layernorm")),
+            (
+                "layers.{}.attention.differential",
+                Whole("layers.{}.self_attn")
+            ),
+            (
+                "layers.{}.norm_mlp.Rms",
+                Whole("layers.{}.post_attention_layernorm")
+            ),
             ("layers.{}.mlp.Gated.gate", Whole("layers.{}.mlp.gate_proj")),
             ("layers.{}.mlp.Gated.inner", Whole("layers.{}.mlp.up_proj")),
-            ("layers.{}.mlp.Gated.outer", Whole("layers.{}.mlp.down_proj")),
+            (
+                "layers.{}.mlp.Gated.outer",
+                Whole("layers.{}.mlp.down_proj")
+            ),
         ],
         heads: HEADS,
         ignored: IGNORED,

@@ -1,8 +1,8 @@
 //! `FalconForCausalLM`: one key head for all queries, or a few; attention and MLP beside each other.
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig, Residual};
-use super::fields::{Fields, LayerType};
 use super::Family;
+use super::fields::{Fields, LayerType};
 use crate::models::blocks::{Activation, MlpConfig};
 use crate::models::checkpoint::{
     CheckpointError, NameTable,
@@ -18,13 +18,22 @@ pub(super) const FAMILY: Family = Family {
         backbone: &[
             ("embedding", Whole("word_embeddings")),
             ("norm.Layer", Whole("ln_f")),
-            ("layers.{}.norm_attention.Layer", Whole("h.{}.input_layernorm")),
+            (
+                "layers.{}.norm_attention.Layer",
+                Whole("h.{}.input_layernorm"),
+            ),
             ("layers.{}.norm_attention.Layer", Whole("h.{}.ln_attn")),
             ("layers.{}.attention.query", fused(Query)),
             ("layers.{}.attention.key", fused(Key)),
             ("layers.{}.attention.value", fused(Value)),
-            ("layers.{}.attention.output", Whole("h.{}.self_attention.dense")),
-            ("layers.{}.norm_mlp.Layer", Whole("h.{}.post_attention_layernorm")),
+            (
+                "layers.{}.attention.output",
+                Whole("h.{}.self_attention.dense"),
+            ),
+            (
+                "layers.{}.norm_mlp.Layer",
+                Whole("h.{}.post_attention_layernorm"),
+            ),
             ("layers.{}.norm_mlp.Layer", Whole("h.{}.ln_mlp")),
             ("layers.{}.mlp.Plain.inner", Whole("h.{}.mlp.dense_h_to_4h")),
             ("layers.{}.mlp.Plain.outer", Whole("h.{}.mlp.dense_4h_to_h")),

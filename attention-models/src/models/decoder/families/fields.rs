@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::models::blocks::{
-    Activation, GatedMlpConfig, Gate, HuggingFaceRotary, NormConfig, PositionEncoding,
+    Activation, Gate, GatedMlpConfig, HuggingFaceRotary, NormConfig, PositionEncoding,
     SelfAttentionConfig, Window,
 };
 use crate::models::checkpoint::{Checkpoint, CheckpointError};
@@ -84,7 +84,12 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn activation(&self) -> Result<Activation, CheckpointError> {
-        let names = ["hidden_activation", "hidden_act", "activation_function", "activation"];
+        let names = [
+            "hidden_activation",
+            "hidden_act",
+            "activation_function",
+            "activation",
+        ];
         self.need(&names)
     }
 
@@ -135,7 +140,11 @@ impl<'a> Fields<'a> {
             of_type => of_type,
         };
         let older = rope.is_null();
-        let rope = if older { &self.file["rope_scaling"] } else { rope };
+        let rope = if older {
+            &self.file["rope_scaling"]
+        } else {
+            rope
+        };
         let mut rotary = match rope {
             Value::Null => HuggingFaceRotary::default(),
             rope => serde_json::from_value(rope.clone())
@@ -159,7 +168,13 @@ impl<'a> Fields<'a> {
     ) -> Result<Vec<LayerType>, CheckpointError> {
         let layers = self.layers()?;
         let Some(types) = self.find::<Vec<String>>(&["layer_types"])? else {
-            let types = (0..layers).map(|index| if default(index) { LayerType::Sliding } else { LayerType::Full });
+            let types = (0..layers).map(|index| {
+                if default(index) {
+                    LayerType::Sliding
+                } else {
+                    LayerType::Full
+                }
+            });
             return Ok(types.collect());
         };
         if types.len() != layers {

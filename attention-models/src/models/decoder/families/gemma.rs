@@ -2,9 +2,9 @@
 //! before and after, embeddings scaled by the root of their width.
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig, Residual};
+use super::Family;
 use super::fields::{Fields, LayerType};
 use super::llama::{HEADS, IGNORED, PREFIXES, names_like_llama};
-use super::Family;
 use crate::models::blocks::{PositionEncoding, SelfAttentionConfig};
 use crate::models::checkpoint::{CheckpointError, NameTable, Source::Whole};
 
@@ -18,14 +18,20 @@ pub(super) const FAMILY: Family = Family {
                 "layers.{}.norm_attention_output.Rms",
                 Whole("layers.{}.post_attention_layernorm"),
             ),
-            ("layers.{}.norm_mlp.Rms", Whole("layers.{}.pre_feedforward_layernorm")),
+            (
+                "layers.{}.norm_mlp.Rms",
+                Whole("layers.{}.pre_feedforward_layernorm")
+            ),
             (
                 "layers.{}.norm_mlp_output.Rms",
                 Whole("layers.{}.post_feedforward_layernorm"),
             ),
             ("layers.{}.mlp.Gated.gate", Whole("layers.{}.mlp.gate_proj")),
             ("layers.{}.mlp.Gated.inner", Whole("layers.{}.mlp.up_proj")),
-            ("layers.{}.mlp.Gated.outer", Whole("layers.{}.mlp.down_proj")),
+            (
+                "layers.{}.mlp.Gated.outer",
+                Whole("layers.{}.mlp.down_proj")
+            ),
         ],
         heads: HEADS,
         ignored: IGNORED,

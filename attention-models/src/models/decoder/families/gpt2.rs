@@ -1,8 +1,8 @@
 //! `GPT2LMHeadModel`: learned positions, and matrices stored the other way round.
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig};
-use super::fields::Fields;
 use super::Family;
+use super::fields::Fields;
 use crate::models::blocks::MlpConfig;
 use crate::models::checkpoint::{
     CheckpointError, NameTable,
@@ -53,7 +53,11 @@ fn config(file: &Fields) -> Result<DecoderConfig, CheckpointError> {
     let layer = |index: usize| {
         let root = (attention.head_dim() as f64).sqrt();
         let divisor = if scaled { root } else { 1.0 };
-        let divisor = if by_layer { divisor * (index + 1) as f64 } else { divisor };
+        let divisor = if by_layer {
+            divisor * (index + 1) as f64
+        } else {
+            divisor
+        };
         let mlp = MlpConfig::new(width, inner).with_activation(file.activation()?);
         Ok(DecoderLayerConfig::new(
             attention.clone().with_scale(Some(1.0 / divisor)),

@@ -2,8 +2,8 @@
 //! head rotated.
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig, Residual};
-use super::fields::{Fields, LayerType};
 use super::Family;
+use super::fields::{Fields, LayerType};
 use crate::models::blocks::MlpConfig;
 use crate::models::checkpoint::{
     CheckpointError, NameTable,
@@ -19,14 +19,29 @@ pub(super) const FAMILY: Family = Family {
         backbone: &[
             ("embedding", Whole("embed_in")),
             ("norm.Layer", Whole("final_layer_norm")),
-            ("layers.{}.norm_attention.Layer", Whole("layers.{}.input_layernorm")),
+            (
+                "layers.{}.norm_attention.Layer",
+                Whole("layers.{}.input_layernorm"),
+            ),
             ("layers.{}.attention.query", fused(Query)),
             ("layers.{}.attention.key", fused(Key)),
             ("layers.{}.attention.value", fused(Value)),
-            ("layers.{}.attention.output", Whole("layers.{}.attention.dense")),
-            ("layers.{}.norm_mlp.Layer", Whole("layers.{}.post_attention_layernorm")),
-            ("layers.{}.mlp.Plain.inner", Whole("layers.{}.mlp.dense_h_to_4h")),
-            ("layers.{}.mlp.Plain.outer", Whole("layers.{}.mlp.dense_4h_to_h")),
+            (
+                "layers.{}.attention.output",
+                Whole("layers.{}.attention.dense"),
+            ),
+            (
+                "layers.{}.norm_mlp.Layer",
+                Whole("layers.{}.post_attention_layernorm"),
+            ),
+            (
+                "layers.{}.mlp.Plain.inner",
+                Whole("layers.{}.mlp.dense_h_to_4h"),
+            ),
+            (
+                "layers.{}.mlp.Plain.outer",
+                Whole("layers.{}.mlp.dense_4h_to_h"),
+            ),
         ],
         heads: &[("head", Whole("embed_out"))],
         ignored: &[
@@ -47,7 +62,10 @@ const fn fused(part: Projection) -> Source {
 
 fn config(file: &Fields) -> Result<DecoderConfig, CheckpointError> {
     let bias = file.flag("attention_bias", true)?;
-    let attention = file.attention()?.with_input_bias(bias).with_output_bias(bias);
+    let attention = file
+        .attention()?
+        .with_input_bias(bias)
+        .with_output_bias(bias);
     let position = file.rotary(attention.head_dim(), LayerType::Full.name())?;
     let mlp = MlpConfig::new(file.hidden_size()?, file.need(&["intermediate_size"])?)
         .with_activation(file.activation()?);

@@ -1,9 +1,9 @@
 //! `GptOssForCausalLM`: sinks, layers with a window among layers without, clamped experts.
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig};
+use super::Family;
 use super::fields::{Fields, LayerType};
 use super::llama::{HEADS, IGNORED, PREFIXES, names_like_llama};
-use super::Family;
 use crate::models::blocks::{Gate, GatedMlpConfig, MixtureOfExpertsConfig};
 use crate::models::checkpoint::{
     CheckpointError, NameTable,
@@ -16,24 +16,49 @@ pub(super) const FAMILY: Family = Family {
     names: NameTable {
         prefixes: PREFIXES,
         backbone: names_like_llama![
-            ("layers.{}.attention.sinks", Whole("layers.{}.self_attn.sinks")),
-            ("layers.{}.norm_mlp.Rms", Whole("layers.{}.post_attention_layernorm")),
-            ("layers.{}.mlp.Experts.router", Whole("layers.{}.mlp.router")),
+            (
+                "layers.{}.attention.sinks",
+                Whole("layers.{}.self_attn.sinks")
+            ),
+            (
+                "layers.{}.norm_mlp.Rms",
+                Whole("layers.{}.post_attention_layernorm")
+            ),
+            (
+                "layers.{}.mlp.Experts.router",
+                Whole("layers.{}.mlp.router")
+            ),
             (
                 "layers.{}.mlp.Experts.experts.{}.gate.weight",
-                ExpertColumns { of: "layers.{}.mlp.experts.gate_up_proj", part: 0, parts: 2 },
+                ExpertColumns {
+                    of: "layers.{}.mlp.experts.gate_up_proj",
+                    part: 0,
+                    parts: 2
+                },
             ),
             (
                 "layers.{}.mlp.Experts.experts.{}.inner.weight",
-                ExpertColumns { of: "layers.{}.mlp.experts.gate_up_proj", part: 1, parts: 2 },
+                ExpertColumns {
+                    of: "layers.{}.mlp.experts.gate_up_proj",
+                    part: 1,
+                    parts: 2
+                },
             ),
             (
                 "layers.{}.mlp.Experts.experts.{}.gate.bias",
-                ExpertColumns { of: "layers.{}.mlp.experts.gate_up_proj_bias", part: 0, parts: 2 },
+                ExpertColumns {
+                    of: "layers.{}.mlp.experts.gate_up_proj_bias",
+                    part: 0,
+                    parts: 2
+                },
             ),
             (
                 "layers.{}.mlp.Experts.experts.{}.inner.bias",
-                ExpertColumns { of: "layers.{}.mlp.experts.gate_up_proj_bias", part: 1, parts: 2 },
+                ExpertColumns {
+                    of: "layers.{}.mlp.experts.gate_up_proj_bias",
+                    part: 1,
+                    parts: 2
+                },
             ),
             (
                 "layers.{}.mlp.Experts.experts.{}.outer.weight",

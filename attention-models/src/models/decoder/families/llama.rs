@@ -2,35 +2,10 @@
 //! `MistralForCausalLM`, `Qwen2ForCausalLM`, `Qwen3ForCausalLM`.
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig};
-use super::fields::{Fields, LayerType};
 use super::Family;
+use super::fields::{Fields, LayerType};
 use crate::models::blocks::SelfAttentionConfig;
 use crate::models::checkpoint::{CheckpointError, NameTable, Source::Whole};
-
-pub(super) const FAMILY: Family = Family {
-    classes: &[
-        "LlamaForCausalLM",
-        "MistralForCausalLM",
-        "Qwen2ForCausalLM",
-        "Qwen3ForCausalLM",
-    ],
-    config,
-    names: NameTable {
-        prefixes: PREFIXES,
-        backbone: names_like_llama![
-            ("layers.{}.norm_mlp.Rms", Whole("layers.{}.post_attention_layernorm")),
-            ("layers.{}.mlp.Gated.gate", Whole("layers.{}.mlp.gate_proj")),
-            ("layers.{}.mlp.Gated.inner", Whole("layers.{}.mlp.up_proj")),
-            ("layers.{}.mlp.Gated.outer", Whole("layers.{}.mlp.down_proj")),
-        ],
-        heads: HEADS,
-        ignored: IGNORED,
-    },
-};
-
-pub(super) const PREFIXES: &[&str] = &["model."];
-pub(super) const HEADS: &[(&str, crate::models::checkpoint::Source)] = &[("head", Whole("lm_head"))];
-pub(super) const IGNORED: &[&str] = &["lm_head.weight", "layers.{}.self_attn.rotary_emb.inv_freq"];
 
 /// The names that many families share with Llama, and those that are their own.
 macro_rules! names_like_llama {
@@ -50,6 +25,38 @@ macro_rules! names_like_llama {
     };
 }
 pub(super) use names_like_llama;
+
+pub(super) const FAMILY: Family = Family {
+    classes: &[
+        "LlamaForCausalLM",
+        "MistralForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM",
+    ],
+    config,
+    names: NameTable {
+        prefixes: PREFIXES,
+        backbone: names_like_llama![
+            (
+                "layers.{}.norm_mlp.Rms",
+                Whole("layers.{}.post_attention_layernorm")
+            ),
+            ("layers.{}.mlp.Gated.gate", Whole("layers.{}.mlp.gate_proj")),
+            ("layers.{}.mlp.Gated.inner", Whole("layers.{}.mlp.up_proj")),
+            (
+                "layers.{}.mlp.Gated.outer",
+                Whole("layers.{}.mlp.down_proj")
+            ),
+        ],
+        heads: HEADS,
+        ignored: IGNORED,
+    },
+};
+
+pub(super) const PREFIXES: &[&str] = &["model."];
+pub(super) const HEADS: &[(&str, crate::models::checkpoint::Source)] =
+    &[("head", Whole("lm_head"))];
+pub(super) const IGNORED: &[&str] = &["lm_head.weight", "layers.{}.self_attn.rotary_emb.inv_freq"];
 
 fn config(file: &Fields) -> Result<DecoderConfig, CheckpointError> {
     let attention = attention(file)?;

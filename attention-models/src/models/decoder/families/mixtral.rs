@@ -1,9 +1,9 @@
 //! `MixtralForCausalLM`: Llama with a mixture of experts.
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig};
+use super::Family;
 use super::fields::{Fields, LayerType};
 use super::llama::{HEADS, IGNORED, PREFIXES, names_like_llama};
-use super::Family;
 use crate::models::blocks::MixtureOfExpertsConfig;
 use crate::models::checkpoint::{CheckpointError, NameTable, Source::Whole};
 
@@ -13,8 +13,14 @@ pub(super) const FAMILY: Family = Family {
     names: NameTable {
         prefixes: PREFIXES,
         backbone: names_like_llama![
-            ("layers.{}.norm_mlp.Rms", Whole("layers.{}.post_attention_layernorm")),
-            ("layers.{}.mlp.Experts.router", Whole("layers.{}.block_sparse_moe.gate")),
+            (
+                "layers.{}.norm_mlp.Rms",
+                Whole("layers.{}.post_attention_layernorm")
+            ),
+            (
+                "layers.{}.mlp.Experts.router",
+                Whole("layers.{}.block_sparse_moe.gate")
+            ),
             (
                 "layers.{}.mlp.Experts.experts.{}.gate",
                 Whole("layers.{}.block_sparse_moe.experts.{}.w1"),
@@ -43,7 +49,9 @@ fn config(file: &Fields) -> Result<DecoderConfig, CheckpointError> {
     );
     let norm = file.rms_norm(0.0)?;
     let layer = DecoderLayerConfig::new(
-        attention.with_position(position).with_window(file.window()?),
+        attention
+            .with_position(position)
+            .with_window(file.window()?),
         FeedForwardConfig::Experts(experts),
         norm,
     );

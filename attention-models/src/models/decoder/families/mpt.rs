@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use super::super::{DecoderConfig, DecoderLayerConfig, FeedForwardConfig};
-use super::fields::Fields;
 use super::Family;
+use super::fields::Fields;
 use crate::models::blocks::{Activation, MlpConfig, PositionEncoding};
 use crate::models::checkpoint::{
     CheckpointError, NameTable,
@@ -23,10 +23,16 @@ pub(super) const FAMILY: Family = Family {
             ("layers.{}.attention.query", fused(0)),
             ("layers.{}.attention.key", fused(1)),
             ("layers.{}.attention.value", fused(2)),
-            ("layers.{}.attention.output", Whole("blocks.{}.attn.out_proj")),
+            (
+                "layers.{}.attention.output",
+                Whole("blocks.{}.attn.out_proj"),
+            ),
             ("layers.{}.norm_mlp.Layer", Whole("blocks.{}.norm_2")),
             ("layers.{}.mlp.Plain.inner", Whole("blocks.{}.ffn.up_proj")),
-            ("layers.{}.mlp.Plain.outer", Whole("blocks.{}.ffn.down_proj")),
+            (
+                "layers.{}.mlp.Plain.outer",
+                Whole("blocks.{}.ffn.down_proj"),
+            ),
         ],
         heads: &[("head", Whole("lm_head"))],
         ignored: &["lm_head.weight"],
@@ -81,5 +87,8 @@ fn alibi_slopes(heads: usize, max: f64) -> Vec<f32> {
         return slopes;
     }
     let odd = slopes.iter().skip(1).step_by(2);
-    odd.chain(slopes.iter().step_by(2)).take(heads).copied().collect()
+    odd.chain(slopes.iter().step_by(2))
+        .take(heads)
+        .copied()
+        .collect()
 }
