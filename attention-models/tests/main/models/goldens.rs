@@ -3,7 +3,7 @@ use attention_models::cli::verify_models::check_model_golden;
 use super::golden;
 use crate::support::devices;
 
-fn passes(name: &str, outputs: &[&str]) {
+pub(super) fn passes(name: &str, outputs: &[&str]) {
     for device in devices() {
         let folder = golden(name);
         let file = folder.join("io.safetensors");

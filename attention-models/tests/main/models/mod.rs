@@ -4,6 +4,7 @@ mod attention_maps;
 mod checkpoints;
 mod gguf;
 mod gguf_writer;
+mod decoders;
 mod goldens;
 mod vision_transformer;
 
