@@ -2,6 +2,8 @@
 //! own layers; it holds no kernel, and no kernel knows a model.
 
 pub mod checkpoint;
+#[cfg(feature = "cube")]
+pub mod encoder;
 pub mod preprocess;
 pub mod resample;
 pub mod vit;
