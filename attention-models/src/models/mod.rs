@@ -1,9 +1,11 @@
 //! Reference models that read real checkpoints. A model is made of [`crate::ops`] and of Burn's
 //! own layers; it holds no kernel, and no kernel knows a model.
 
+pub mod blocks;
+pub mod cache;
 pub mod checkpoint;
-#[cfg(feature = "cube")]
 pub mod encoder;
+pub mod generation;
 pub mod preprocess;
 pub mod resample;
 pub mod vit;

@@ -7,9 +7,11 @@
 mod error;
 mod folder;
 mod names;
+mod place;
+mod view;
 mod weights;
 
 pub use error::{CheckpointError, TensorProblem};
 pub use folder::Checkpoint;
-pub use names::{NameTable, Source};
+pub use names::{HeadLayout, NameTable, Projection, Source};
 pub use weights::Weights;

@@ -1,8 +1,12 @@
 use attention_core::{AttentionError, MAX_HEAD_DIM};
 use burn::config::Config;
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Pairs};
+use crate::models::blocks::{
+    Activation, FeedForward, Gate, GatedMlpConfig, MlpConfig, PositionEncoding, RotaryConfig,
+    RotaryPairs, SelfAttentionConfig, Window,
+};
 
 /// How a token knows its position.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -10,12 +14,12 @@ use super::{Activation, Pairs};
 pub enum Positions {
     /// A learned vector for each position is added to the embedding.
     Learned,
-    /// Not by its embedding (DeBERTa, whose attention knows distances).
-    Relative,
+    /// Not at all.
+    None,
     /// Queries and keys are turned by their position.
     Rotary {
         /// Which numbers are turned together.
-        pairs: Pairs,
+        pairs: RotaryPairs,
         /// The base of the wave lengths.
         theta: f64,
     },
@@ -181,15 +185,44 @@ impl EncoderConfig {
         self.hidden_size / self.heads
     }
 
+    /// The attention of one layer that runs.
+    pub(super) fn attention(&self, layer: usize) -> SelfAttentionConfig {
+        let local = self.local.as_ref();
+        let local = local.filter(|local| local.layers[layer]);
+        let position = match self.positions {
+            Positions::Learned | Positions::None => PositionEncoding::None,
+            Positions::Rotary { pairs, theta } => {
+                let theta = local.map_or(theta, |local| local.theta);
+                let rotary = RotaryConfig::new(self.head_dim());
+                PositionEncoding::Rotary(rotary.with_theta(theta).with_pairs(pairs))
+            }
+        };
+        SelfAttentionConfig::new(self.hidden_size, self.heads)
+            .with_input_bias(self.attention_bias)
+            .with_output_bias(self.attention_bias)
+            .with_causal(self.causal)
+            .with_position(position)
+            .with_window(local.map(|local| Window {
+                before: local.reach,
+                after: local.reach,
+            }))
+    }
+
+    /// The MLP of every layer.
+    pub(super) fn feed_forward(&self, device: &Device) -> FeedForward {
+        let (width, inner) = (self.hidden_size, self.mlp_size);
+        if self.gated {
+            let config = GatedMlpConfig::new(width, inner).with_bias(self.mlp_bias);
+            let gate = Gate::Activation(self.activation);
+            return FeedForward::Gated(config.with_gate(gate).init(device));
+        }
+        let config = MlpConfig::new(width, inner).with_bias(self.mlp_bias);
+        FeedForward::Plain(config.with_activation(self.activation).init(device))
+    }
+
     /// Layers that have weights.
     pub(super) fn distinct_layers(&self) -> usize {
         self.distinct_layers.unwrap_or(self.layers)
-    }
-
-    /// The window of one layer, if it sees one, and the base of its wave lengths.
-    pub(super) fn local_layer(&self, layer: usize) -> Option<(usize, f64)> {
-        let local = self.local.as_ref()?;
-        local.layers[layer].then_some((local.reach, local.theta))
     }
 }
 

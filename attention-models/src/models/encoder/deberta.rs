@@ -7,11 +7,12 @@ use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::{
-    Activation, Blind, DisentangledAttention, EncoderConfig, EncoderInput, EncoderOutput, Mlp,
-    Positions, TextEmbeddings,
+    DisentangledAttention, EncoderConfig, EncoderInput, EncoderOutput, Positions, TextEmbeddings,
+    attending::{Blind, context, probabilities},
     config::{check_heads, check_sizes},
     families,
 };
+use crate::models::blocks::{Activation, Mlp, MlpConfig};
 use crate::models::checkpoint::CheckpointError;
 
 /// The sizes and variants of a [`Deberta`].
@@ -134,13 +135,9 @@ impl DebertaConfig {
         let layer = |_| DebertaLayer {
             attention: DisentangledAttention::new(self, device),
             norm_attention: norm(),
-            mlp: Mlp::new(
-                [self.hidden_size, self.mlp_size],
-                self.activation,
-                false,
-                true,
-                device,
-            ),
+            mlp: MlpConfig::new(self.hidden_size, self.mlp_size)
+                .with_activation(self.activation)
+                .init(device),
             norm_mlp: norm(),
         };
         Ok(Deberta {
@@ -164,7 +161,7 @@ impl DebertaConfig {
         .with_segments(self.segments)
         .with_norm_epsilon(self.norm_epsilon);
         if self.absolute_positions.is_none() {
-            config.positions = Positions::Relative;
+            config.positions = Positions::None;
         }
         TextEmbeddings::new(&config, device)
     }
@@ -278,8 +275,8 @@ impl DebertaLayer {
         distances: Tensor<2>,
         padding: Option<&Tensor<2, Bool>>,
     ) -> Result<Tensor<3>, AttentionError> {
-        let attending = self.attention.attending(tokens.clone(), distances);
-        let context = attending.with_padding(padding).context(&blind(padding))?;
+        let projected = self.attention.project(tokens.clone(), distances, padding);
+        let context = context(projected, &blind(padding))?;
         let attended = self.attention.content.output.forward(context);
         let tokens = self.norm_attention.forward(tokens + attended);
         let mixed = self.mlp.forward(tokens.clone());

@@ -3,11 +3,15 @@
 use attention_core::AttentionSpec;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+#[cfg(feature = "cube")]
 use cubecl::prelude::*;
 
-use super::{Attending, DebertaConfig};
+use super::DebertaConfig;
+use crate::models::blocks::Projected;
 use crate::nn::{MultiHeadAttention, MultiHeadAttentionConfig, split_heads};
+use crate::ops::AttentionOptions;
+#[cfg(feature = "cube")]
 use crate::ops::{Captured, Lanes, Place, ScoreMod};
 
 /// Attention in which content and position are two vectors: the score of query `i` and key `j` is
@@ -52,39 +56,72 @@ impl DisentangledAttention {
         }
     }
 
-    /// The call on `[batch, seq, hidden_size]`, given what is learned for each distance, `[2 * span, hidden_size]`.
-    pub(super) fn attending(&self, tokens: Tensor<3>, distances: Tensor<2>) -> Attending {
-        let attending = Attending::new(&self.content, tokens.clone(), tokens);
-        let [by_query, by_key] = self.position_terms(&attending, distances);
-        let device = by_query.device();
-        if device.is_autodiff() {
-            let bias = self.bias(by_query, by_key);
-            return attending.with_options(|options| options.with_bias(bias));
+    /// The call on `[batch, seq, hidden_size]`, given what is learned for each distance, `[2 * span, hidden_size]`,
+    /// and which tokens are padding.
+    pub(super) fn project(
+        &self,
+        tokens: Tensor<3>,
+        distances: Tensor<2>,
+        padding: Option<&Tensor<2, Bool>>,
+    ) -> Projected {
+        let heads = self.content.n_heads;
+        let split = |linear: &Linear| split_heads(linear.forward(tokens.clone()), heads);
+        let (query, key) = (split(&self.content.query), split(&self.content.key));
+        let mut options = AttentionOptions::from(self.content.spec);
+        options.mask = padding.map(|padding| {
+            let [batch, seq] = padding.dims();
+            padding.clone().reshape([batch, 1, 1, seq])
+        });
+        let [by_query, by_key] = self.position_terms(&query, &key, distances);
+        Projected {
+            options: self.with_positions(options, by_query, by_key),
+            value: split(&self.content.value),
+            query,
+            key,
         }
-        let [_, heads, seq, slots] = by_query.dims();
-        let of_distance = Tensor::<1, Int>::from_data(self.slots(seq).as_slice(), &device);
-        let terms = ScoreMod::additive(by_distance::expand)
-            .with_floats(flat(by_query))
-            .with_floats(flat(by_key))
-            .with_integers(of_distance)
-            .with_count(heads as u32)
-            .with_count(seq as u32)
-            .with_count(slots as u32);
-        attending.with_options(|options| options.with_score_mod(terms))
+    }
+
+    /// Adds the terms of positions to the scores.
+    fn with_positions(
+        &self,
+        options: AttentionOptions,
+        by_query: Tensor<4>,
+        by_key: Tensor<4>,
+    ) -> AttentionOptions {
+        #[cfg(feature = "cube")]
+        if !by_query.device().is_autodiff() {
+            let [_, heads, seq, slots] = by_query.dims();
+            let of_distance = self.slots(seq);
+            let of_distance = Tensor::from_data(of_distance.as_slice(), &by_query.device());
+            let terms = ScoreMod::additive(by_distance::expand)
+                .with_floats(flat(by_query))
+                .with_floats(flat(by_key))
+                .with_integers(of_distance)
+                .with_count(heads as u32)
+                .with_count(seq as u32)
+                .with_count(slots as u32);
+            return options.with_score_mod(terms);
+        }
+        options.with_bias(self.bias(by_query, by_key))
     }
 
     /// `q_i pk_d` and `pq_d k_j`, scaled, for all distances: `[batch, heads, seq, 2 * span]` each.
-    fn position_terms(&self, attending: &Attending, distances: Tensor<2>) -> [Tensor<4>; 2] {
+    fn position_terms(
+        &self,
+        query: &Tensor<4>,
+        key: &Tensor<4>,
+        distances: Tensor<2>,
+    ) -> [Tensor<4>; 2] {
         let heads = self.content.n_heads;
         let project = |linear: &Linear| {
             split_heads(linear.forward(distances.clone().unsqueeze::<3>()), heads).swap_dims(2, 3)
         };
-        let key = project(self.position_key.as_ref().unwrap_or(&self.content.key));
-        let query = project(self.position_query.as_ref().unwrap_or(&self.content.query));
-        let scale = self.content.spec.scale_for(0);
+        let to_key = self.position_key.as_ref().unwrap_or(&self.content.key);
+        let to_query = self.position_query.as_ref().unwrap_or(&self.content.query);
+        let scale = self.content.spec.scale_for(query.dims()[3]);
         [
-            attending.query.clone().mul_scalar(scale).matmul(key),
-            attending.key.clone().mul_scalar(scale).matmul(query),
+            query.clone().mul_scalar(scale).matmul(project(to_key)),
+            key.clone().mul_scalar(scale).matmul(project(to_query)),
         ]
     }
 
@@ -118,6 +155,7 @@ impl DisentangledAttention {
 }
 
 /// `score + by_query[i, slot] + by_key[j, slot]`
+#[cfg(feature = "cube")]
 #[cube]
 fn by_distance(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
     let seq = captured.count(1usize);
@@ -128,6 +166,7 @@ fn by_distance(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
         + captured.floats(1usize, (first + at.key) * slots + slot)
 }
 
+#[cfg(feature = "cube")]
 fn flat(tensor: Tensor<4>) -> Tensor<1> {
     let elements = tensor.dims().iter().product();
     tensor.reshape([elements])

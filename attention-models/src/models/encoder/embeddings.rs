@@ -23,15 +23,14 @@ impl TextEmbeddings {
     pub(super) fn new(config: &EncoderConfig, device: &Device) -> Self {
         let width = config.embedding_size.unwrap_or(config.hidden_size);
         let table = |rows| EmbeddingConfig::new(rows, width).init(device);
-        let norm = LayerNormConfig::new(width)
-            .with_epsilon(config.norm_epsilon)
-            .with_bias(config.norm_bias);
         let learned = config.positions == Positions::Learned;
         Self {
             word: table(config.vocabulary),
             positions: learned.then(|| table(config.max_positions)),
             segments: (config.segments > 0).then(|| table(config.segments)),
-            norm: config.embedding_norm.then(|| norm.init(device)),
+            norm: config
+                .embedding_norm
+                .then(|| layer_norm(config, width, device)),
             projection: config
                 .embedding_size
                 .map(|width| LinearConfig::new(width, config.hidden_size).init(device)),
@@ -60,4 +59,12 @@ impl TextEmbeddings {
             None => tokens,
         }
     }
+}
+
+/// A norm as the configuration has it.
+pub(super) fn layer_norm(config: &EncoderConfig, width: usize, device: &Device) -> LayerNorm {
+    LayerNormConfig::new(width)
+        .with_epsilon(config.norm_epsilon)
+        .with_bias(config.norm_bias)
+        .init(device)
 }

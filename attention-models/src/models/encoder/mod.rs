@@ -27,17 +27,12 @@ mod embeddings;
 mod families;
 mod input;
 mod layer;
-mod mlp;
 mod model;
-mod rotary;
 
-pub(in crate::models) use attending::{Attending, Blind};
 pub use config::{EncoderConfig, LocalLayers, NormPlacement, Pooling, Positions};
 pub use deberta::{Deberta, DebertaConfig, DebertaLayer};
 pub use disentangled::DisentangledAttention;
 pub use embeddings::TextEmbeddings;
 pub use input::{EncoderInput, EncoderOutput};
 pub use layer::EncoderLayer;
-pub use mlp::{Activation, Mlp};
 pub use model::Encoder;
-pub use rotary::Pairs;

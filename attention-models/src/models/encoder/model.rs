@@ -2,13 +2,14 @@ use std::path::Path;
 
 use attention_core::AttentionError;
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{LayerNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{
-    EncoderConfig, EncoderInput, EncoderLayer, EncoderOutput, Pooling, Positions, TextEmbeddings,
-    families, layer::Sight, rotary::Rotary,
+    EncoderConfig, EncoderInput, EncoderLayer, EncoderOutput, Pooling, TextEmbeddings,
+    attending::Blind, embeddings::layer_norm, families, layer::Sight,
 };
+use crate::models::blocks::{AttentionInput, Positions};
 use crate::models::checkpoint::CheckpointError;
 
 /// A Transformer encoder of text; see the [module](super) for what it covers.
@@ -47,17 +48,14 @@ impl EncoderConfig {
     pub fn try_init(&self, device: &Device) -> Result<Encoder, AttentionError> {
         self.validate()?;
         let width = self.hidden_size;
-        let norm = LayerNormConfig::new(width)
-            .with_epsilon(self.norm_epsilon)
-            .with_bias(self.norm_bias);
         let pooler = LinearConfig::new(width, width);
         let layers = 0..self.distinct_layers();
         Ok(Encoder {
             embeddings: TextEmbeddings::new(self, device),
             layers: layers
                 .map(|layer| EncoderLayer::new(self, layer, device))
-                .collect(),
-            norm: self.final_norm.then(|| norm.init(device)),
+                .collect::<Result<_, _>>()?,
+            norm: self.final_norm.then(|| layer_norm(self, width, device)),
             pooler: (self.pooling == Pooling::FirstToken).then(|| pooler.init(device)),
             projection: self.projection.map(|outputs| {
                 let projection = LinearConfig::new(width, outputs).with_bias(false);
@@ -103,8 +101,8 @@ impl Encoder {
     /// another shape; [`AttentionError::Value`] for a token or segment that the model does not know.
     pub fn try_forward(&self, input: EncoderInput) -> Result<EncoderOutput, AttentionError> {
         let mut tokens = self.embed(&input)?;
+        let sight = self.sight(&input);
         for index in 0..self.config.layers {
-            let sight = self.sight(index, &input);
             tokens = self.layer(index).forward(tokens, &sight)?;
         }
         Ok(self.finish(tokens, &input))
@@ -118,8 +116,8 @@ impl Encoder {
     /// As [`try_forward`](Self::try_forward).
     pub fn hidden_states(&self, input: &EncoderInput) -> Result<Vec<Tensor<3>>, AttentionError> {
         let mut states = vec![self.embed(input)?];
+        let sight = self.sight(input);
         for index in 0..self.config.layers {
-            let sight = self.sight(index, input);
             states.push(self.layer(index).forward(states[index].clone(), &sight)?);
         }
         Ok(states)
@@ -144,8 +142,7 @@ impl Encoder {
                 accepted: format!("0 to {}", self.config.layers - 1),
             });
         }
-        let sight = self.sight(layer, input);
-        self.layer(layer).probabilities(tokens, &sight)
+        self.layer(layer).probabilities(tokens, &self.sight(input))
     }
 
     /// Norm, pooling and projection of the output of the last layer.
@@ -188,22 +185,17 @@ impl Encoder {
         &self.layers[index * self.layers.len() / self.config.layers]
     }
 
-    /// What the tokens see in the `index`-th layer that runs.
-    fn sight(&self, index: usize, input: &EncoderInput) -> Sight {
-        let local = self.config.local_layer(index);
-        let rotary = match self.config.positions {
-            Positions::Learned | Positions::Relative => None,
-            Positions::Rotary { pairs, theta } => {
-                let theta = local.map_or(theta, |(_, theta)| theta);
-                let (seq, width) = (input.tokens.dims()[1], self.config.head_dim());
-                let device = input.tokens.device();
-                Some(Rotary::new(seq, width, theta, pairs, &device))
-            }
-        };
+    /// What the tokens see of each other.
+    fn sight(&self, input: &EncoderInput) -> Sight {
+        let attentions = self.layers.iter().map(|layer| &layer.attention);
+        let positions = Positions::range(0..input.tokens.dims()[1]);
+        let mut sight = AttentionInput::new(attentions, &positions, &input.tokens.device());
+        if let Some(padding) = &input.padding {
+            sight = sight.with_padding(padding.clone());
+        }
         Sight {
-            padding: input.padding.clone(),
-            rotary,
-            reach: local.map(|(reach, _)| reach),
+            input: sight,
+            blind: Blind::by(input.padding.as_ref()),
         }
     }
 }

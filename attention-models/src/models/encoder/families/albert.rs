@@ -47,11 +47,11 @@ pub(super) const FAMILY: Family = Family {
                 Whole("encoder.albert_layer_groups.{}.albert_layers.0.attention.LayerNorm"),
             ),
             (
-                "layers.{}.mlp.inner",
+                "layers.{}.mlp.Plain.inner",
                 Whole("encoder.albert_layer_groups.{}.albert_layers.0.ffn"),
             ),
             (
-                "layers.{}.mlp.outer",
+                "layers.{}.mlp.Plain.outer",
                 Whole("encoder.albert_layer_groups.{}.albert_layers.0.ffn_output"),
             ),
             (

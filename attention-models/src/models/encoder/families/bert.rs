@@ -53,11 +53,11 @@ pub(super) const BACKBONE: [(&str, Source); 14] = [
         Whole("encoder.layer.{}.attention.output.LayerNorm"),
     ),
     (
-        "layers.{}.mlp.inner",
+        "layers.{}.mlp.Plain.inner",
         Whole("encoder.layer.{}.intermediate.dense"),
     ),
     (
-        "layers.{}.mlp.outer",
+        "layers.{}.mlp.Plain.outer",
         Whole("encoder.layer.{}.output.dense"),
     ),
     (

@@ -3,8 +3,9 @@
 
 use serde::Deserialize;
 
-use super::super::{Activation, EncoderConfig, NormPlacement, Pooling};
+use super::super::{EncoderConfig, NormPlacement, Pooling};
 use super::Family;
+use crate::models::blocks::Activation;
 use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable, Source::Whole, Weights};
 
 const WITH_PROJECTION: &str = "CLIPTextModelWithProjection";
@@ -43,8 +44,14 @@ pub(super) const FAMILY: Family = Family {
                 "layers.{}.norm_attention",
                 Whole("encoder.layers.{}.layer_norm1"),
             ),
-            ("layers.{}.mlp.inner", Whole("encoder.layers.{}.mlp.fc1")),
-            ("layers.{}.mlp.outer", Whole("encoder.layers.{}.mlp.fc2")),
+            (
+                "layers.{}.mlp.Plain.inner",
+                Whole("encoder.layers.{}.mlp.fc1"),
+            ),
+            (
+                "layers.{}.mlp.Plain.outer",
+                Whole("encoder.layers.{}.mlp.fc2"),
+            ),
             ("layers.{}.norm_mlp", Whole("encoder.layers.{}.layer_norm2")),
             ("norm", Whole("final_layer_norm")),
         ],

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::super::{Activation, EncoderConfig};
+use super::super::EncoderConfig;
+use crate::models::blocks::Activation;
 
 /// The fields that are read; the families differ in the rest.
 #[derive(Debug, Deserialize)]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::super::{Activation, EncoderConfig, LocalLayers, NormPlacement, Pairs, Positions};
+use super::super::{EncoderConfig, LocalLayers, NormPlacement, Positions};
 use super::Family;
+use crate::models::blocks::{Activation, RotaryPairs};
 use crate::models::checkpoint::{
     Checkpoint, CheckpointError, NameTable,
     Source::{self, Rows, Whole},
@@ -31,9 +32,9 @@ pub(super) const FAMILY: Family = Family {
             ),
             ("layers.{}.attention.output", Whole("layers.{}.attn.Wo")),
             ("layers.{}.norm_attention", Whole("layers.{}.attn_norm")),
-            ("layers.{}.mlp.inner", part("layers.{}.mlp.Wi", 0, 2)),
-            ("layers.{}.mlp.gate", part("layers.{}.mlp.Wi", 1, 2)),
-            ("layers.{}.mlp.outer", Whole("layers.{}.mlp.Wo")),
+            ("layers.{}.mlp.Gated.gate", part("layers.{}.mlp.Wi", 0, 2)),
+            ("layers.{}.mlp.Gated.inner", part("layers.{}.mlp.Wi", 1, 2)),
+            ("layers.{}.mlp.Gated.outer", Whole("layers.{}.mlp.Wo")),
             ("layers.{}.norm_mlp", Whole("layers.{}.mlp_norm")),
             ("norm", Whole("final_norm")),
         ],
@@ -124,7 +125,7 @@ fn config(checkpoint: &Checkpoint, _weights: &Weights) -> Result<EncoderConfig, 
     );
     Ok(config
         .with_positions(Positions::Rotary {
-            pairs: Pairs::Halves,
+            pairs: RotaryPairs::Halves,
             theta: file.theta("full_attention", file.global_rope_theta),
         })
         .with_local(Some(LocalLayers {

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use super::super::{EncoderConfig, Pairs, Positions};
+use super::super::{EncoderConfig, Positions};
 use super::{Family, bert, hugging_face::HuggingFaceConfig};
+use crate::models::blocks::RotaryPairs;
 use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable, Weights};
 
 pub(super) const FAMILY: Family = Family {
@@ -33,7 +34,7 @@ fn config(checkpoint: &Checkpoint, _weights: &Weights) -> Result<EncoderConfig, 
         .sizes()
         .with_embedding_size(projected)
         .with_positions(Positions::Rotary {
-            pairs: Pairs::Adjacent,
+            pairs: RotaryPairs::Interleaved,
             theta: 10_000.0,
         }))
 }
