@@ -8,4 +8,6 @@ pub mod encoder;
 pub mod generation;
 pub mod preprocess;
 pub mod resample;
+#[cfg(feature = "cube")]
+pub mod seq2seq;
 pub mod vit;

@@ -2,6 +2,7 @@
 //! and inputs.
 
 mod encoders;
+mod seq2seq;
 mod vit;
 
 use std::{collections::BTreeMap, path::Path};
@@ -12,7 +13,12 @@ use burn::tensor::{DType, Device, TensorData};
 use crate::models::checkpoint::Weights;
 
 /// The models that are known here, a line for each group.
-const GROUPS: [&Group; 3] = [&vit::GROUP, &encoders::GROUP, &encoders::DEBERTA];
+const GROUPS: [&Group; 4] = [
+    &vit::GROUP,
+    &encoders::GROUP,
+    &encoders::DEBERTA,
+    &seq2seq::GROUP,
+];
 
 /// Models that one function runs.
 struct Group {

@@ -30,9 +30,11 @@ mod layer;
 mod model;
 
 pub use config::{EncoderConfig, LocalLayers, NormPlacement, Pooling, Positions};
+pub(in crate::models) use config::{check_heads, check_sizes};
 pub use deberta::{Deberta, DebertaConfig, DebertaLayer};
 pub use disentangled::DisentangledAttention;
 pub use embeddings::TextEmbeddings;
+pub(in crate::models) use input::check_tokens;
 pub use input::{EncoderInput, EncoderOutput};
 pub use layer::EncoderLayer;
 pub use model::Encoder;
