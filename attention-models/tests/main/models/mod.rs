@@ -2,7 +2,9 @@
 
 mod attention_maps;
 mod checkpoints;
+mod encoders;
 mod goldens;
+mod seq2seq;
 mod vision_transformer;
 
 use std::path::PathBuf;
