@@ -118,7 +118,8 @@ impl EncoderOutput {
         let Some(padding) = &self.padding else {
             return states.mean_dim(1).squeeze_dim::<2>(1);
         };
-        let kept = padding.clone().bool_not().float().unsqueeze_dim::<3>(2);
+        let kept = padding.clone().bool_not().float().cast(states.dtype());
+        let kept = kept.unsqueeze_dim::<3>(2);
         let count = kept.clone().sum_dim(1).clamp_min(1.0);
         ((states * kept).sum_dim(1) / count).squeeze_dim::<2>(1)
     }

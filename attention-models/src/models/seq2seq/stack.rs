@@ -69,6 +69,7 @@ impl Stack {
         let tokens = match (self.kind, &self.positions) {
             (SequencePositions::Sinusoidal { interleaved }, _) => {
                 let table = sinusoids(start, seq, width, interleaved, &tokens.device());
+                let table = table.cast(tokens.dtype());
                 tokens + table.unsqueeze::<3>()
             }
             (SequencePositions::Learned { first }, Some(table)) => {

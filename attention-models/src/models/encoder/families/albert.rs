@@ -1,4 +1,4 @@
-//! `AlbertModel` of transformers.
+//! `AlbertModel` of transformers; the heads of its training are left out.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use super::{Family, hugging_face::HuggingFaceConfig};
 use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable, Source::Whole, Weights};
 
 pub(super) const FAMILY: Family = Family {
-    classes: &["AlbertModel"],
+    classes: &["AlbertModel", "AlbertForMaskedLM", "AlbertForPreTraining"],
     config,
     names: NameTable {
         prefixes: &["albert."],
@@ -60,7 +60,11 @@ pub(super) const FAMILY: Family = Family {
             ),
         ],
         heads: &[],
-        ignored: &["embeddings.position_ids"],
+        ignored: &[
+            "embeddings.position_ids",
+            "predictions.*",
+            "sop_classifier.*",
+        ],
     },
 };
 

@@ -1,4 +1,5 @@
-//! `BertModel` of transformers; MiniLM and other sentence encoders are such folders.
+//! `BertModel` of transformers, of which MiniLM and other sentence encoders are folders; the heads of its training are
+//! left out.
 
 use super::super::{EncoderConfig, Pooling};
 use super::{Family, hugging_face::HuggingFaceConfig};
@@ -9,13 +10,13 @@ use crate::models::checkpoint::{
 };
 
 pub(super) const FAMILY: Family = Family {
-    classes: &["BertModel"],
+    classes: &["BertModel", "BertForMaskedLM", "BertForPreTraining"],
     config,
     names: NameTable {
         prefixes: &["bert."],
         backbone: &BACKBONE,
         heads: &[],
-        ignored: &["embeddings.position_ids"],
+        ignored: &["embeddings.position_ids", "cls.*"],
     },
 };
 

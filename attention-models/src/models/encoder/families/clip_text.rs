@@ -56,7 +56,13 @@ pub(super) const FAMILY: Family = Family {
             ("norm", Whole("final_layer_norm")),
         ],
         heads: &[("projection", Whole("text_projection"))],
-        ignored: &["embeddings.position_ids"],
+        // The other tower, where a file has both.
+        ignored: &[
+            "embeddings.position_ids",
+            "vision_model.*",
+            "visual_projection.weight",
+            "logit_scale",
+        ],
     },
 };
 

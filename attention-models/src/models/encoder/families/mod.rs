@@ -36,7 +36,14 @@ const FAMILIES: [&Family; 5] = [
 ];
 
 pub(super) fn load(folder: &Path, device: &Device) -> Result<Encoder, CheckpointError> {
-    let checkpoint = Checkpoint::open(folder)?;
+    load_checkpoint(&Checkpoint::open(folder)?, device)
+}
+
+/// The encoder of an opened folder, or of a part of one.
+pub(in crate::models) fn load_checkpoint(
+    checkpoint: &Checkpoint,
+    device: &Device,
+) -> Result<Encoder, CheckpointError> {
     let family = FAMILIES
         .iter()
         .find(|family| {
@@ -48,7 +55,7 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<Encoder, Checkpoint
             checkpoint.wrong_architecture(accepted.copied().collect())
         })?;
     let weights = checkpoint.weights()?;
-    let config = (family.config)(&checkpoint, &weights)?;
+    let config = (family.config)(checkpoint, &weights)?;
     let model = config
         .try_init(device)
         .map_err(|error| checkpoint.invalid_config(error))?;

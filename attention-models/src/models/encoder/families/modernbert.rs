@@ -1,4 +1,4 @@
-//! `ModernBertModel` of transformers.
+//! `ModernBertModel` of transformers; the head of its training is left out.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::models::checkpoint::{
 };
 
 pub(super) const FAMILY: Family = Family {
-    classes: &["ModernBertModel"],
+    classes: &["ModernBertModel", "ModernBertForMaskedLM"],
     config,
     names: NameTable {
         prefixes: &["model."],
@@ -39,7 +39,7 @@ pub(super) const FAMILY: Family = Family {
             ("norm", Whole("final_norm")),
         ],
         heads: &[],
-        ignored: &[],
+        ignored: &["head.*", "decoder.*"],
     },
 };
 

@@ -1,4 +1,4 @@
-//! `RoFormerModel` of transformers.
+//! `RoFormerModel` of transformers; the head of its training is left out.
 
 use serde::Deserialize;
 
@@ -8,13 +8,13 @@ use crate::models::blocks::RotaryPairs;
 use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable, Weights};
 
 pub(super) const FAMILY: Family = Family {
-    classes: &["RoFormerModel"],
+    classes: &["RoFormerModel", "RoFormerForMaskedLM"],
     config,
     names: NameTable {
         prefixes: &["roformer."],
         backbone: &bert::BACKBONE,
         heads: &[],
-        ignored: &["encoder.embed_positions.weight"],
+        ignored: &["encoder.embed_positions.weight", "cls.*"],
     },
 };
 
