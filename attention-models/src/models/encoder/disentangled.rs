@@ -4,15 +4,15 @@ use attention_core::AttentionSpec;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-#[cfg(feature = "cube")]
-use cubecl::prelude::*;
 
 use super::DebertaConfig;
+#[cfg(feature = "cube")]
+use super::by_distance::by_distance;
 use crate::models::blocks::Projected;
 use crate::nn::{MultiHeadAttention, MultiHeadAttentionConfig, split_heads};
 use crate::ops::AttentionOptions;
 #[cfg(feature = "cube")]
-use crate::ops::{Captured, Lanes, Place, ScoreMod};
+use crate::ops::ScoreMod;
 
 /// Attention in which content and position are two vectors: the score of query `i` and key `j` is
 /// `(q_i k_j + q_i pk_d + pq_d k_j) / sqrt(3 head_dim)`, where `pk` and `pq` are projections of what is learned for
@@ -152,18 +152,6 @@ impl DisentangledAttention {
             })
             .collect()
     }
-}
-
-/// `score + by_query[i, slot] + by_key[j, slot]`
-#[cfg(feature = "cube")]
-#[cube]
-fn by_distance(at: &Place, captured: &Captured) -> Vector<f32, Lanes> {
-    let seq = captured.count(1usize);
-    let slots = Vector::<u32, Lanes>::new(captured.count(2usize));
-    let first = Vector::<u32, Lanes>::new((at.batch * captured.count(0usize) + at.head) * seq);
-    let slot = captured.integers(0usize, at.query + Vector::new(seq - 1) - at.key);
-    captured.floats(0usize, (first + at.query) * slots + slot)
-        + captured.floats(1usize, (first + at.key) * slots + slot)
 }
 
 #[cfg(feature = "cube")]

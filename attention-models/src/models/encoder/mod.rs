@@ -20,6 +20,8 @@
 //! ```
 
 mod attending;
+#[cfg(feature = "cube")]
+mod by_distance;
 mod config;
 mod deberta;
 mod disentangled;
