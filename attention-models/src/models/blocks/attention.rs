@@ -93,8 +93,7 @@ impl SelfAttentionConfig {
 
     /// Width of a head.
     pub fn head_dim(&self) -> usize {
-        self.head_dim
-            .unwrap_or(self.hidden_size / self.heads.max(1))
+        self.head_dim.unwrap_or(self.hidden_size / self.heads.max(1))
     }
 
     /// Refuses sizes from which no attention can be made.
@@ -115,11 +114,7 @@ impl SelfAttentionConfig {
             return refuse("heads", heads, accepted);
         }
         if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return refuse(
-                "kv_heads",
-                kv_heads,
-                format!("a divisor of the {heads} heads"),
-            );
+            return refuse("kv_heads", kv_heads, format!("a divisor of the {heads} heads"));
         }
         if self.differential.is_some() && !kv_heads.is_multiple_of(2) {
             return refuse("kv_heads", kv_heads, "an even number, for two maps".into());
@@ -129,11 +124,9 @@ impl SelfAttentionConfig {
         }
         match &self.position {
             PositionEncoding::Rotary(rotary) => rotary.try_init().map(|_| ()),
-            PositionEncoding::Alibi { slopes } if slopes.len() != heads => refuse(
-                "slopes",
-                slopes.len(),
-                format!("one for each of {heads} heads"),
-            ),
+            PositionEncoding::Alibi { slopes } if slopes.len() != heads => {
+                refuse("slopes", slopes.len(), format!("one for each of {heads} heads"))
+            }
             _ => Ok(()),
         }
     }
@@ -172,7 +165,9 @@ impl SelfAttentionConfig {
             output: linear(heads * head_dim, self.hidden_size, self.output_bias),
             query_norm: head_norm(),
             key_norm: head_norm(),
-            sinks: self.sinks.then(|| Initializer::Zeros.init([heads], device)),
+            sinks: self
+                .sinks
+                .then(|| Initializer::Zeros.init([heads], device)),
             differential: self.differential.map(|(lambda_init, epsilon)| {
                 DifferentialHeads::new(head_dim, lambda_init, epsilon, device)
             }),
@@ -304,7 +299,8 @@ impl SelfAttention {
             options,
         } = self.project(tokens, input, None)?;
         let rows: Vec<_> = (0..query.dims()[2]).collect();
-        let attended = try_attention_with_lse(query.clone(), key.clone(), value, options.clone())?;
+        let attended =
+            try_attention_with_lse(query.clone(), key.clone(), value, options.clone())?;
         let (_, lse) = self.with_sinks(attended)?;
         try_attention_rows(query, key, lse, &rows, options)
     }
@@ -382,8 +378,7 @@ impl SelfAttention {
             return heads;
         };
         let table = input.tables.iter().find(|(known, _)| known == rotary);
-        let (_, table) =
-            table.expect("the input must be made for the attentions that it is given to");
+        let (_, table) = table.expect("the input must be made for the attentions that it is given to");
         table.rotate(heads)
     }
 

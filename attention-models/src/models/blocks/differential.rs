@@ -57,12 +57,7 @@ impl DifferentialHeads {
             try_differential_attention(halves(query), halves(key), value, self.lambda(), options)?;
         let dtype = out.dtype();
         let out = out.cast(DType::F32);
-        let length = out
-            .clone()
-            .square()
-            .mean_dim(3)
-            .add_scalar(self.epsilon)
-            .sqrt();
+        let length = out.clone().square().mean_dim(3).add_scalar(self.epsilon).sqrt();
         let out = (out / length).mul_scalar(1.0 - self.lambda_init);
         Ok(out.cast(dtype))
     }

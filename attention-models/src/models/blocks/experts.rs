@@ -2,7 +2,10 @@ use attention_core::AttentionError;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData, activation::softmax};
+use burn::tensor::{
+    Device, IndexingUpdateOp, Int, Tensor, TensorData,
+    activation::softmax,
+};
 
 use super::{GatedMlp, GatedMlpConfig};
 

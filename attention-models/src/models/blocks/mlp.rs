@@ -24,11 +24,7 @@ pub struct MlpConfig {
 impl MlpConfig {
     /// An MLP with random weights.
     pub fn init(&self, device: &Device) -> Mlp {
-        let linear = |from, to| {
-            LinearConfig::new(from, to)
-                .with_bias(self.bias)
-                .init(device)
-        };
+        let linear = |from, to| LinearConfig::new(from, to).with_bias(self.bias).init(device);
         Mlp {
             inner: linear(self.hidden_size, self.inner_size),
             outer: linear(self.inner_size, self.hidden_size),
@@ -103,11 +99,7 @@ pub struct GatedMlpConfig {
 impl GatedMlpConfig {
     /// An MLP with random weights.
     pub fn init(&self, device: &Device) -> GatedMlp {
-        let linear = |from, to| {
-            LinearConfig::new(from, to)
-                .with_bias(self.bias)
-                .init(device)
-        };
+        let linear = |from, to| LinearConfig::new(from, to).with_bias(self.bias).init(device);
         GatedMlp {
             gate: linear(self.hidden_size, self.inner_size),
             inner: linear(self.hidden_size, self.inner_size),

@@ -110,10 +110,8 @@ impl LayerCache {
             _ => None,
         };
         let shape = [batch, self.size, kv_heads, head_dim];
-        let empty = || {
-            let options = (&given[0].device(), given[0].dtype());
-            [(); 2].map(|()| Tensor::zeros(shape, options))
-        };
+        let (device, dtype) = (given[0].device(), given[0].dtype());
+        let empty = || [(); 2].map(|()| Tensor::zeros(shape, (&device, dtype)));
         let [key, value] = self.storage.take().unwrap_or_else(empty);
         let storage = [self.write(key, &given[0]), self.write(value, &given[1])];
 
@@ -157,9 +155,7 @@ impl LayerCache {
         let part = |span: Range<usize>| {
             let slot = span.start % self.size;
             let slots = slot..slot + span.len();
-            storage
-                .each_ref()
-                .map(|store| store.clone().slice_dim(1, slots.clone()))
+            storage.each_ref().map(|store| store.clone().slice_dim(1, slots.clone()))
         };
         let parts = self.spans(self.length - count..self.length).map(part);
         parts
@@ -232,10 +228,7 @@ mod tests {
 
     fn positions(heads: &Tensor<4>) -> Vec<usize> {
         let heads = heads.to_data();
-        heads
-            .iter::<f32>()
-            .map(|at| (at.abs() - 100.0) as usize)
-            .collect()
+        heads.iter::<f32>().map(|at| (at.abs() - 100.0) as usize).collect()
     }
 
     fn append(cache: &mut LayerCache, range: Range<usize>) -> VisibleKeys {

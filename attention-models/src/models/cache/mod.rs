@@ -65,9 +65,7 @@ impl KvCache {
         if longest == 0 {
             return Ok(self);
         }
-        let hidden = padding
-            .iter()
-            .flat_map(|&count| (0..self.capacity).map(move |at| at < count));
+        let hidden = padding.iter().flat_map(|&count| (0..self.capacity).map(move |at| at < count));
         let shape = [padding.len(), 1, 1, self.capacity];
         let hidden = TensorData::new(hidden.collect::<Vec<bool>>(), shape);
         let hidden = Tensor::<4, Bool>::from_data(hidden, device);
@@ -94,19 +92,19 @@ impl KvCache {
     /// there was padding given for.
     pub fn next_positions(&self, [batch, new]: [usize; 2]) -> Result<Positions, AttentionError> {
         let length = self.length();
+        let room = self.capacity - length;
         let sequences = self.padding.len();
-        if length + new > self.capacity || sequences > 0 && sequences != batch {
-            let batch = if sequences > 0 {
-                sequences.to_string()
-            } else {
-                "batch".into()
+        if new > room || sequences > 0 && sequences != batch {
+            let sequences = match sequences {
+                0 => "batch".into(),
+                count => count.to_string(),
             };
             return Err(AttentionError::Shape {
                 argument: "tokens",
-                given: vec![batch.parse().unwrap_or(1), new],
+                given: vec![batch, new],
                 accepted: format!(
-                    "[{batch}, up to {}], for the cache has room for {} tokens and holds {length}",
-                    self.capacity - length,
+                    "[{sequences}, up to {room}]: the cache has room for {} tokens and holds \
+                     {length}",
                     self.capacity
                 ),
             });

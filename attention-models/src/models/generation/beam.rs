@@ -98,21 +98,15 @@ pub fn beam_search<M: LanguageModel>(
         }
         let running: Vec<_> = searches.iter().enumerate().collect();
         let from = running.iter().flat_map(|(row, one)| {
-            one.running
-                .iter()
-                .map(move |beam| row * search.beams + beam.from)
+            one.running.iter().map(move |beam| row * search.beams + beam.from)
         });
         state.select(&from.collect::<Vec<_>>());
         let last = searches.iter().flat_map(|one| &one.running);
-        let last: Vec<_> = last
-            .map(|beam| vec![beam.tokens[start + generated]])
-            .collect();
+        let last: Vec<_> = last.map(|beam| vec![beam.tokens[start + generated]]).collect();
         logits = rows(model.next_logits(tokens(&last, &device), &mut state)?);
     }
     let best = |one: Search| one.best.into_iter().next().map(|beam| beam.tokens);
-    let best = searches
-        .into_iter()
-        .map(|one| best(one).unwrap_or_default());
+    let best = searches.into_iter().map(|one| best(one).unwrap_or_default());
     Ok(best.map(|tokens| tokens[start..].to_vec()).collect())
 }
 
@@ -209,9 +203,9 @@ impl Search {
             log_softmax(logits);
             config.process(logits, &beam.tokens, generated);
             let scores = logits.iter().enumerate();
-            scored.extend(
-                scores.map(|(token, &score)| (beam.score + f64::from(score), from, token as i64)),
-            );
+            scored.extend(scores.map(|(token, &score)| {
+                (beam.score + f64::from(score), from, token as i64)
+            }));
         }
         let count = count.min(scored.len());
         let order = |a: &(f64, usize, i64), b: &(f64, usize, i64)| b.0.total_cmp(&a.0);

@@ -34,11 +34,7 @@ impl GenerationConfig {
         seen.dedup();
         for token in seen {
             if let Some(score) = scores.get_mut(token as usize) {
-                *score *= if *score < 0.0 {
-                    penalty
-                } else {
-                    penalty.recip()
-                };
+                *score *= if *score < 0.0 { penalty } else { penalty.recip() };
             }
         }
     }
@@ -63,10 +59,7 @@ fn force(scores: &mut [f32], token: Option<i64>) {
 /// `scores - ln(sum(exp(scores)))`
 pub(super) fn log_softmax(scores: &mut [f32]) {
     let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = scores
-        .iter()
-        .map(|&score| f64::from(score - max).exp())
-        .sum();
+    let sum: f64 = scores.iter().map(|&score| f64::from(score - max).exp()).sum();
     let log_sum = max + sum.ln() as f32;
     for score in scores {
         *score -= log_sum;

@@ -134,9 +134,7 @@ mod tests {
         });
         let draw = || {
             let mut sampler = Sampler::new(&config);
-            (0..4000)
-                .map(|_| sampler.choose(&LOGITS))
-                .collect::<Vec<_>>()
+            (0..4000).map(|_| sampler.choose(&LOGITS)).collect::<Vec<_>>()
         };
         let drawn = draw();
         assert_eq!(drawn, draw());

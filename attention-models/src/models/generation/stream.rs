@@ -1,7 +1,11 @@
 use attention_core::AttentionError;
 use burn::tensor::{DType, Tensor};
 
-use super::{GenerationConfig, LanguageModel, Prompt, prompt::tokens, sampler::Sampler};
+use super::{
+    GenerationConfig, LanguageModel, Prompt,
+    prompt::tokens,
+    sampler::Sampler,
+};
 
 /// Tokens as they are generated: of each step, the next token of every sequence, `None` where it has
 /// ended.
@@ -78,10 +82,7 @@ impl<M: LanguageModel> TokenStream<'_, M> {
             step.push(Some(token));
         }
         let pad = self.config.pad_token;
-        self.unseen = step
-            .iter()
-            .map(|token| vec![token.unwrap_or(pad)])
-            .collect();
+        self.unseen = step.iter().map(|token| vec![token.unwrap_or(pad)]).collect();
         for (sequence, new) in self.sequences.iter_mut().zip(&self.unseen) {
             sequence.extend(new);
         }
@@ -112,8 +113,5 @@ pub(super) fn rows(logits: Tensor<2>) -> Vec<Vec<f32>> {
     let vocabulary = logits.dims()[1];
     let logits = logits.cast(DType::F32).into_data();
     let values: Vec<f32> = logits.iter::<f32>().collect();
-    values
-        .chunks(vocabulary.max(1))
-        .map(<[f32]>::to_vec)
-        .collect()
+    values.chunks(vocabulary.max(1)).map(<[f32]>::to_vec).collect()
 }

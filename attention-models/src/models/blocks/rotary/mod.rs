@@ -76,10 +76,7 @@ impl RotaryConfig {
             return Err(AttentionError::Value {
                 argument: "rotary_dims",
                 given: dims.to_string(),
-                accepted: format!(
-                    "an even number from 2 to {}, the head's width",
-                    self.head_dim
-                ),
+                accepted: format!("an even number from 2 to {}, the head's width", self.head_dim),
             });
         }
         self.scaling.validate(dims)?;
@@ -109,9 +106,7 @@ impl Rotary {
     /// some scalings depend.
     pub fn frequencies(&self, length: usize) -> Vec<f64> {
         let config = &self.config;
-        config
-            .scaling
-            .frequencies(config.theta, config.dims(), length)
+        config.scaling.frequencies(config.theta, config.dims(), length)
     }
 
     /// The factor on cosines and sines.
@@ -119,17 +114,21 @@ impl Rotary {
         self.config.scaling.attention_factor()
     }
 
-    /// Cosines and sines for these positions.
+    /// Cosines and sines for these positions, the largest of which is the last of the sequence.
     pub fn table(&self, positions: &Positions, device: &Device) -> RotaryTable {
-        let frequencies = self.frequencies(positions.end());
+        self.table_for(positions, positions.end(), device)
+    }
+
+    /// Cosines and sines for these positions in a sequence of `length` tokens.
+    pub fn table_for(&self, positions: &Positions, length: usize, device: &Device) -> RotaryTable {
+        let frequencies = self.frequencies(length);
         let factor = self.attention_factor();
         let rows = positions.rows();
         let shape = [rows.len(), 1, positions.length(), frequencies.len()];
         let tensor = |of: fn(f64) -> f64| {
-            let angles = rows
-                .iter()
-                .flatten()
-                .flat_map(|&position| frequencies.iter().map(move |turn| position as f64 * turn));
+            let angles = rows.iter().flatten().flat_map(|&position| {
+                frequencies.iter().map(move |turn| position as f64 * turn)
+            });
             let values: Vec<f32> = angles.map(|angle| (factor * of(angle)) as f32).collect();
             Tensor::from_data(TensorData::new(values, shape), device)
         };
@@ -160,7 +159,9 @@ impl RotaryTable {
         let of_pairs = |second: usize| {
             let slice = match self.pairs {
                 RotaryPairs::Halves => Slice::from(second * half..(second + 1) * half),
-                RotaryPairs::Interleaved => Slice::new(second as isize, Some(dims as isize), 2),
+                RotaryPairs::Interleaved => {
+                    Slice::new(second as isize, Some(dims as isize), 2)
+                }
             };
             heads.clone().slice_dim(3, slice)
         };

@@ -128,10 +128,7 @@ impl RotaryScaling {
                 } else {
                     short_factor
                 };
-                plain(theta)
-                    .zip(factors)
-                    .map(|(turn, factor)| turn / factor)
-                    .collect()
+                plain(theta).zip(factors).map(|(turn, factor)| turn / factor).collect()
             }
             Self::Llama3 {
                 factor,
@@ -152,13 +149,7 @@ impl RotaryScaling {
             } => {
                 let turns = plain(theta).enumerate();
                 turns
-                    .map(|(pair, turn)| {
-                        if pair < *turning_pairs {
-                            turn / factor
-                        } else {
-                            0.0
-                        }
-                    })
+                    .map(|(pair, turn)| if pair < *turning_pairs { turn / factor } else { 0.0 })
                     .collect()
             }
         }
