@@ -13,7 +13,7 @@ use super::{
     families,
 };
 use crate::models::blocks::{Activation, Mlp, MlpConfig};
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, Format};
 
 /// The sizes and variants of a [`Deberta`].
 ///
@@ -79,6 +79,9 @@ pub struct Deberta {
     pub layers: Vec<DebertaLayer>,
     #[module(skip)]
     config: DebertaConfig,
+    /// Of the folder that was read.
+    #[module(skip)]
+    pub(super) format: Option<Format>,
 }
 
 /// One layer: attention, then an MLP on each token, norms after both sums.
@@ -146,6 +149,7 @@ impl DebertaConfig {
             distance_norm: self.distance_norm.then(norm),
             layers: (0..self.layers).map(layer).collect(),
             config: self.clone(),
+            format: None,
         })
     }
 
@@ -176,6 +180,23 @@ impl Deberta {
     /// tensor that does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
         families::load_deberta(folder, device)
+    }
+
+    /// Writes the model as a folder like the one that it was read from, which transformers can read.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: a folder that cannot be written, or a model that was not read from one.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        match &self.format {
+            Some(format) => format.save(self, folder),
+            None => Err(CheckpointError::Config {
+                path: folder.join("config.json"),
+                reason:
+                    "the model was made, not read; accepted: a model that was read from a folder"
+                        .into(),
+            }),
+        }
     }
 
     /// The sizes and variants of this model.

@@ -10,7 +10,7 @@ use super::{
     attending::Blind, embeddings::layer_norm, families, layer::Sight,
 };
 use crate::models::blocks::{AttentionInput, Positions};
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, Format};
 
 /// A Transformer encoder of text; see the [module](super) for what it covers.
 #[derive(Module, Debug)]
@@ -27,6 +27,9 @@ pub struct Encoder {
     pub projection: Option<Linear>,
     #[module(skip)]
     config: EncoderConfig,
+    /// Of the folder that was read.
+    #[module(skip)]
+    pub(super) format: Option<Format>,
 }
 
 impl EncoderConfig {
@@ -62,6 +65,7 @@ impl EncoderConfig {
                 projection.init(device)
             }),
             config: self.clone(),
+            format: None,
         })
     }
 }
@@ -76,6 +80,23 @@ impl Encoder {
     /// tensor that does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
         families::load(folder, device)
+    }
+
+    /// Writes the model as a folder like the one that it was read from, which transformers can read.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: a folder that cannot be written, or a model that was not read from one.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        match &self.format {
+            Some(format) => format.save(self, folder),
+            None => Err(CheckpointError::Config {
+                path: folder.join("config.json"),
+                reason:
+                    "the model was made, not read; accepted: a model that was read from a folder"
+                        .into(),
+            }),
+        }
     }
 
     /// The sizes and variants of this model.

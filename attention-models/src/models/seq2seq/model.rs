@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 use super::{
     AudioFrontEnd, Seq2SeqConfig, Stack, families, layer::SourceKeys, stack::for_all_queries,
 };
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, Format};
 use crate::models::encoder::check_tokens;
 use crate::ops::check::check_shape;
 
@@ -29,6 +29,9 @@ pub struct Seq2Seq {
     pub logits_bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     pub(super) config: Seq2SeqConfig,
+    /// Of the folder that was read.
+    #[module(skip)]
+    pub(super) format: Option<Format>,
 }
 
 /// What is translated, summarised or written down.
@@ -110,6 +113,7 @@ impl Seq2SeqConfig {
                 .logits_bias
                 .then(|| Initializer::Zeros.init([vocabulary], device)),
             config: self.clone(),
+            format: None,
         })
     }
 }
@@ -123,6 +127,23 @@ impl Seq2Seq {
     /// tensor that does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
         families::load(folder, device)
+    }
+
+    /// Writes the model as a folder like the one that it was read from, which transformers can read.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: a folder that cannot be written, or a model that was not read from one.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        match &self.format {
+            Some(format) => format.save(self, folder),
+            None => Err(CheckpointError::Config {
+                path: folder.join("config.json"),
+                reason:
+                    "the model was made, not read; accepted: a model that was read from a folder"
+                        .into(),
+            }),
+        }
     }
 
     /// The sizes and variants of this model.

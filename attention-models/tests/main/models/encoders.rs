@@ -246,3 +246,31 @@ fn deberta_without_buckets_learns_every_distance() {
     let states = model.forward(EncoderInput::new(long)).last_hidden_state;
     assert_eq!(states.dims(), [1, 20, 32]);
 }
+
+/// The names, shapes and bytes of a folder's weights.
+pub(super) fn weights(folder: &std::path::Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter();
+    let mut tensors: Vec<_> = tensors
+        .map(|(name, tensor)| (name, tensor.shape().to_vec(), tensor.data().to_vec()))
+        .collect();
+    tensors.sort();
+    tensors
+}
+
+#[test]
+fn a_saved_encoder_has_the_files_that_it_was_read_from() {
+    let device = Device::flex();
+    for name in ["bert", "modernbert", "clip_text"] {
+        let folder = tempfile::tempdir().unwrap();
+        let model = Encoder::load(&golden(name), &device).unwrap();
+        model.save(folder.path()).unwrap();
+        assert_eq!(weights(folder.path()), weights(&golden(name)), "{name}");
+        Encoder::load(folder.path(), &device).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let model = Deberta::load(&golden("deberta_v2"), &device).unwrap();
+    model.save(folder.path()).unwrap();
+    assert_eq!(weights(folder.path()), weights(&golden("deberta_v2")));
+}

@@ -7,7 +7,10 @@ use attention_models::models::seq2seq::{
 };
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, Tolerance};
 
-use super::{encoders::passes, golden};
+use super::{
+    encoders::{passes, weights},
+    golden,
+};
 use crate::support::devices;
 
 const OUTPUTS: [&str; 7] = [
@@ -180,4 +183,15 @@ fn an_unknown_architecture_lists_the_known_ones() {
             "WhisperForConditionalGeneration",
         ]
     );
+}
+
+#[test]
+fn a_saved_encoder_decoder_has_the_files_that_it_was_read_from() {
+    let device = Device::flex();
+    for name in ["t5", "marian", "bart", "whisper"] {
+        let folder = tempfile::tempdir().unwrap();
+        let model = Seq2Seq::load(&golden(name), &device).unwrap();
+        model.save(folder.path()).unwrap();
+        assert_eq!(weights(folder.path()), weights(&golden(name)), "{name}");
+    }
 }

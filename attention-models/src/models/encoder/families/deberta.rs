@@ -127,7 +127,9 @@ pub(in super::super) fn load(folder: &Path, device: &Device) -> Result<Deberta, 
     let model = config(&checkpoint)?
         .try_init(device)
         .map_err(|error| checkpoint.invalid_config(error))?;
-    weights.load_into(model, &NAMES)
+    let mut model = weights.load_into(model, &NAMES)?;
+    model.format = Some(checkpoint.format(&weights, &NAMES));
+    Ok(model)
 }
 
 fn config(checkpoint: &Checkpoint) -> Result<DebertaConfig, CheckpointError> {

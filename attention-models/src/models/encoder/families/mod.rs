@@ -59,5 +59,7 @@ pub(in crate::models) fn load_checkpoint(
     let model = config
         .try_init(device)
         .map_err(|error| checkpoint.invalid_config(error))?;
-    weights.load_into(model, &family.names)
+    let mut model = weights.load_into(model, &family.names)?;
+    model.format = Some(checkpoint.format(&weights, &family.names));
+    Ok(model)
 }

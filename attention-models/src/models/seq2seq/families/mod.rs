@@ -49,5 +49,7 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<Seq2Seq, Checkpoint
     let model = config
         .try_init(device)
         .map_err(|error| checkpoint.invalid_config(error))?;
-    weights.load_into(model, &family.names)
+    let mut model = weights.load_into(model, &family.names)?;
+    model.format = Some(checkpoint.format(&weights, &family.names));
+    Ok(model)
 }
