@@ -274,10 +274,9 @@ impl Deberta {
             });
         };
         let padding = input.padding.as_ref();
-        let attending = layer.attention.attending(tokens, self.learned_distances());
-        attending
-            .with_padding(padding)
-            .probabilities(&blind(padding))
+        let distances = self.learned_distances();
+        let projected = layer.attention.project(tokens, distances, padding);
+        probabilities(projected, &blind(padding))
     }
 
     fn learned_distances(&self) -> Tensor<2> {

@@ -156,7 +156,7 @@ impl DisentangledAttention {
 
 #[cfg(feature = "cube")]
 fn flat(tensor: Tensor<4>) -> Tensor<1> {
-    let elements = tensor.dims().iter().product();
+    let elements: usize = tensor.dims().iter().product();
     tensor.reshape([elements])
 }
 
