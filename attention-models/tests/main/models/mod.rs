@@ -3,6 +3,8 @@
 mod attention_maps;
 mod checkpoints;
 mod encoders;
+mod gguf;
+mod gguf_writer;
 mod goldens;
 mod seq2seq;
 mod vision_transformer;
