@@ -36,8 +36,7 @@ pub(in crate::models) use config::{check_heads, check_sizes};
 pub use deberta::{Deberta, DebertaConfig, DebertaLayer};
 pub use disentangled::DisentangledAttention;
 pub use embeddings::TextEmbeddings;
-#[allow(unused_imports)]
-pub(in crate::models) use families::load_checkpoint;
+pub use families::load_checkpoint;
 pub(in crate::models) use input::check_tokens;
 pub use input::{EncoderInput, EncoderOutput};
 pub use layer::EncoderLayer;

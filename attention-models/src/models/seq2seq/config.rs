@@ -135,6 +135,17 @@ pub struct Seq2SeqConfig {
 }
 
 impl Seq2SeqConfig {
+    /// The base model of Vaswani et al. 2017: 6 layers each, 512 wide, 8 heads, 2048 in the MLP.
+    pub fn base(vocabulary: usize) -> Self {
+        let stack = StackConfig {
+            layers: 6,
+            heads: 8,
+            mlp_size: 2048,
+            max_positions: None,
+        };
+        Self::new(vocabulary, 512, stack.clone(), stack)
+    }
+
     /// Refuses sizes from which no model can be made.
     ///
     /// # Errors

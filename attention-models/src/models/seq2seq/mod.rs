@@ -26,12 +26,14 @@ mod layer;
 mod model;
 mod positions;
 mod relative;
+mod source;
 mod stack;
 
 pub use audio::AudioFrontEnd;
 pub use config::{AttentionBias, Seq2SeqConfig, SequencePositions, StackConfig};
 pub use generation::{GenerationDefaults, Seq2SeqState};
 pub use layer::Seq2SeqLayer;
-pub use model::{Memory, Seq2Seq, Source};
+pub use model::Seq2Seq;
 pub use relative::RelativeBias;
+pub use source::{Memory, Source};
 pub use stack::Stack;

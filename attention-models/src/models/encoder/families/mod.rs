@@ -39,8 +39,12 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<Encoder, Checkpoint
     load_checkpoint(&Checkpoint::open(folder)?, device)
 }
 
-/// The encoder of an opened folder, or of a part of one.
-pub(in crate::models) fn load_checkpoint(
+/// The encoder of a folder that is open, or of a part of one: the text tower of a whole CLIP.
+///
+/// # Errors
+///
+/// Those of [`Encoder::load`].
+pub fn load_checkpoint(
     checkpoint: &Checkpoint,
     device: &Device,
 ) -> Result<Encoder, CheckpointError> {
