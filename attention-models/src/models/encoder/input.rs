@@ -63,18 +63,29 @@ pub(in crate::models) fn check_tokens(
     vocabulary: usize,
     max_positions: usize,
 ) -> Result<(), AttentionError> {
-    let [batch, seq] = tokens.dims();
-    if batch == 0 || seq == 0 || seq > max_positions {
-        return Err(AttentionError::Shape {
-            argument,
-            given: tokens.dims().to_vec(),
-            accepted: match max_positions {
-                usize::MAX => "[batch, seq] of at least 1 token".into(),
-                _ => format!("[batch, seq] of 1 to {max_positions} tokens, the model's positions"),
-            },
-        });
-    }
+    check_length(argument, tokens, max_positions)?;
     check_numbers(argument, tokens, vocabulary)
+}
+
+/// Refuses no tokens, and more than there are positions. Nothing is read from the device.
+pub(in crate::models) fn check_length(
+    argument: &'static str,
+    tokens: &Tensor<2, Int>,
+    max_positions: usize,
+) -> Result<(), AttentionError> {
+    let [batch, seq] = tokens.dims();
+    if batch > 0 && (1..=max_positions).contains(&seq) {
+        return Ok(());
+    }
+    Err(AttentionError::Shape {
+        argument,
+        given: tokens.dims().to_vec(),
+        accepted: match max_positions {
+            0 => "none: the model has no position left".into(),
+            usize::MAX => "[batch, seq] of at least 1 token".into(),
+            _ => format!("[batch, seq] of 1 to {max_positions} tokens, the model's positions"),
+        },
+    })
 }
 
 fn check_numbers(

@@ -151,7 +151,7 @@ impl Seq2SeqConfig {
     /// # Errors
     ///
     /// [`AttentionError::Value`] for a size of 0, heads that do not divide the width where no width of a head is given,
-    /// heads wider than 256, or learned positions without an end.
+    /// heads wider than 256, learned positions without an end, or a start token that the vocabulary does not have.
     pub fn validate(&self) -> Result<(), AttentionError> {
         let refuse = |argument, given: usize, accepted: String| {
             Err(AttentionError::Value {
@@ -165,6 +165,14 @@ impl Seq2SeqConfig {
             ("hidden_size", self.hidden_size),
             ("audio_channels", self.audio_channels.unwrap_or(1)),
         ])?;
+        let start = self.generation.start_token;
+        if !(0..self.vocabulary as i64).contains(&start) {
+            return Err(AttentionError::Value {
+                argument: "start_token",
+                given: start.to_string(),
+                accepted: format!("0 to {}", self.vocabulary - 1),
+            });
+        }
         for stack in [&self.encoder, &self.decoder] {
             check_sizes(&[
                 ("layers", stack.layers),

@@ -102,7 +102,8 @@ impl LanguageModel for Seq2Seq {
         state: &mut Seq2SeqState,
     ) -> Result<Tensor<2>, AttentionError> {
         let [_, new] = tokens.dims();
-        let embedded = self.embed_target(tokens, state.cache.length())?;
+        // The tokens are the model's own: asking the device whether it knows them would make every step wait.
+        let embedded = self.embed_next(tokens, state.cache.length())?;
         let input = self.decoder.input(None);
         let cache = Some(&mut state.cache);
         let states = self

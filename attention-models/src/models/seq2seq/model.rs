@@ -131,7 +131,7 @@ impl Seq2Seq {
         target: Tensor<2, Int>,
     ) -> Result<Tensor<3>, AttentionError> {
         let memory = self.encode(source)?;
-        let embedded = self.embed_target(target, 0)?;
+        let embedded = self.embed_target(target)?;
         let keys = self.source_keys(&memory);
         let states = self
             .decoder
@@ -174,7 +174,7 @@ impl Seq2Seq {
         target: Tensor<2, Int>,
         memory: &Memory,
     ) -> Result<Vec<Tensor<3>>, AttentionError> {
-        let embedded = self.embed_target(target, 0)?;
+        let embedded = self.embed_target(target)?;
         let keys = self.source_keys(memory);
         self.decoder
             .states(embedded, &self.decoder.input(None), &keys)

@@ -2,7 +2,7 @@ use attention_core::AttentionError;
 use burn::tensor::{Bool, Int, Tensor};
 
 use super::Seq2Seq;
-use crate::models::encoder::check_tokens;
+use crate::models::encoder::{check_length, check_tokens};
 use crate::ops::check::check_shape;
 
 /// What is translated, summarised or written down.
@@ -47,15 +47,21 @@ impl Source {
 }
 
 impl Seq2Seq {
-    /// The first layer's input of target tokens, which the position `start` begins.
-    pub(super) fn embed_target(
+    /// The first layer's input of a whole target.
+    pub(super) fn embed_target(&self, tokens: Tensor<2, Int>) -> Result<Tensor<3>, AttentionError> {
+        let positions = self.config.decoder.max_positions.unwrap_or(usize::MAX);
+        check_tokens("target", &tokens, self.config.vocabulary, positions)?;
+        self.embed_next(tokens, 0)
+    }
+
+    /// The first layer's input of tokens of the vocabulary, which follow `start` others.
+    pub(super) fn embed_next(
         &self,
         tokens: Tensor<2, Int>,
         start: usize,
     ) -> Result<Tensor<3>, AttentionError> {
         let positions = self.config.decoder.max_positions.unwrap_or(usize::MAX);
-        let left = positions.saturating_sub(start);
-        check_tokens("target", &tokens, self.config.vocabulary, left)?;
+        check_length("target", &tokens, positions.saturating_sub(start))?;
         Ok(self.decoder.embed(self.embedded(tokens), start))
     }
 
