@@ -2,10 +2,12 @@
 
 mod attention_maps;
 mod checkpoints;
+mod encoders;
 mod gguf;
 mod gguf_writer;
 mod decoders;
 mod goldens;
+mod seq2seq;
 mod vision_transformer;
 
 use std::path::PathBuf;
