@@ -2,6 +2,7 @@
 //! own layers; it holds no kernel, and no kernel knows a model.
 
 pub mod checkpoint;
+pub mod diffusion;
 pub mod preprocess;
 pub mod resample;
 pub mod vit;

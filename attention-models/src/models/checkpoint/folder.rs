@@ -35,11 +35,12 @@ impl Checkpoint {
     }
 
     /// The class that wrote the folder: the first of `architectures` (transformers), else
-    /// `timm_class`.
+    /// `timm_class`, else `_class_name` (diffusers).
     pub fn architecture(&self) -> Option<&str> {
         self.config["architectures"][0]
             .as_str()
             .or_else(|| self.config["timm_class"].as_str())
+            .or_else(|| self.config["_class_name"].as_str())
     }
 
     /// The error for a folder of another architecture than those accepted.

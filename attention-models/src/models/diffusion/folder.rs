@@ -1,0 +1,102 @@
+//! What diffusers writes: `config.json` beside `diffusion_pytorch_model.safetensors`.
+
+use std::path::Path;
+
+use burn::module::Module;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable, Weights};
+
+/// The weights of diffusers' models.
+const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+
+/// Modules are called here as in the files.
+const NAMES: NameTable = NameTable {
+    prefixes: &[],
+    backbone: &[],
+    heads: &[],
+    ignored: &[],
+};
+
+/// A folder of a known class.
+pub(super) struct DiffusersFolder<'a> {
+    path: &'a Path,
+    checkpoint: Checkpoint,
+}
+
+impl<'a> DiffusersFolder<'a> {
+    /// Opens a folder of one of `classes`.
+    pub fn open(path: &'a Path, classes: &[&'static str]) -> Result<Self, CheckpointError> {
+        let checkpoint = Checkpoint::open(path)?;
+        match checkpoint.architecture() {
+            Some(class) if classes.contains(&class) => Ok(Self { path, checkpoint }),
+            _ => Err(checkpoint.wrong_architecture(classes.to_vec())),
+        }
+    }
+
+    /// The configuration, of which `offered` says what other options may be.
+    pub fn config<T: DeserializeOwned>(&self, offered: &[Offered]) -> Result<T, CheckpointError> {
+        let options: Value = self.checkpoint.config()?;
+        for option in offered {
+            option
+                .check(&options)
+                .map_err(|reason| self.checkpoint.invalid_config(reason))?;
+        }
+        self.checkpoint.config()
+    }
+
+    /// The error for a configuration that makes no sense.
+    pub fn invalid(&self, reason: impl std::fmt::Display) -> CheckpointError {
+        self.checkpoint.invalid_config(reason)
+    }
+
+    /// The module with the folder's weights.
+    pub fn load<M: Module>(&self, module: M) -> Result<M, CheckpointError> {
+        Weights::open(&self.path.join(WEIGHTS))?.load_into(module, &NAMES)
+    }
+}
+
+/// An option of a configuration that has to be absent, `null`, or one of some values.
+pub(super) struct Offered {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// Its values, as JSON.
+    pub values: &'static [&'static str],
+}
+
+/// An option and what it may be.
+pub(super) const fn offered(name: &'static str, values: &'static [&'static str]) -> Offered {
+    Offered { name, values }
+}
+
+impl Offered {
+    /// Refuses another value, naming the option.
+    pub fn check(&self, options: &Value) -> Result<(), String> {
+        let given = &options[self.name];
+        if given.is_null() || self.values.contains(&given.to_string().as_str()) {
+            return Ok(());
+        }
+        let accepted = if self.values.is_empty() {
+            "null".to_string()
+        } else {
+            self.values.join(", ")
+        };
+        Err(format!("`{}` is {given}; accepted: {accepted}", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_is_not_offered_is_named_with_what_is() {
+        let activation = offered("act_fn", &["\"silu\"", "\"swish\""]);
+        let check = |text: &str| activation.check(&serde_json::from_str(text).unwrap());
+        assert_eq!(check(r#"{"act_fn": "silu"}"#), Ok(()));
+        assert_eq!(check("{}"), Ok(()));
+        let refusal = "`act_fn` is \"gelu\"; accepted: \"silu\", \"swish\"".to_string();
+        assert_eq!(check(r#"{"act_fn": "gelu"}"#), Err(refusal));
+    }
+}
