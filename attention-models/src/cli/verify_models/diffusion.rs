@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use super::{Group, Values};
 use crate::models::diffusion::{
     AutoencoderKl, DiT, Noise, UNet2DConditionModel, UNet2DModel,
+    guided::GuidedUNet,
     schedulers::{Scheduler, SchedulerConfig},
 };
 
@@ -22,6 +23,7 @@ pub(super) const GROUP: Group = Group {
         "sched_ddim",
         "sched_euler",
         "sched_dpmpp",
+        "terrain",
     ],
     compute,
 };
@@ -65,6 +67,12 @@ fn compute(folder: &Path, values: &Values, _: &[&str], device: &Device) -> Resul
     let one = |name: &str, tensor: Tensor<4>| Values::from([(name.to_string(), tensor.to_data())]);
     if folder.join("scheduler_config.json").is_file() {
         return schedule(folder, &inputs);
+    }
+    if values.contains_key("noisy") {
+        let model = GuidedUNet::load(folder, device)?;
+        let labels = inputs.float("difficulty")?;
+        let image = model.denoise(inputs.float("noisy")?, inputs.float("sigma")?, labels)?;
+        return Ok(one("denoised", image));
     }
     if values.contains_key("x") {
         return autoencode(&AutoencoderKl::load(folder, device)?, &inputs);

@@ -34,6 +34,14 @@ pub trait AttentionControl {
         key: Tensor<4>,
         value: Tensor<4>,
     ) -> Tensor<4>;
+
+    /// Hears that step `step` of `steps` begins.
+    fn begin_step(&mut self, _step: usize, _steps: usize) {}
+
+    /// The number of pictures that it was made for, if that matters.
+    fn images(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Attends, and nothing else.

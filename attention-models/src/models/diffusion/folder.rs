@@ -6,10 +6,7 @@ use burn::module::Module;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable, Weights};
-
-/// The weights of diffusers' models.
-const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable};
 
 /// Modules are called here as in the files.
 const NAMES: NameTable = NameTable {
@@ -20,40 +17,37 @@ const NAMES: NameTable = NameTable {
 };
 
 /// A folder of a known class.
-pub(super) struct DiffusersFolder<'a> {
-    path: &'a Path,
-    checkpoint: Checkpoint,
-}
+pub(super) struct DiffusersFolder(Checkpoint);
 
-impl<'a> DiffusersFolder<'a> {
+impl DiffusersFolder {
     /// Opens a folder of one of `classes`.
-    pub fn open(path: &'a Path, classes: &[&'static str]) -> Result<Self, CheckpointError> {
+    pub fn open(path: &Path, classes: &[&'static str]) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::open(path)?;
         match checkpoint.architecture() {
-            Some(class) if classes.contains(&class) => Ok(Self { path, checkpoint }),
+            Some(class) if classes.contains(&class) => Ok(Self(checkpoint)),
             _ => Err(checkpoint.wrong_architecture(classes.to_vec())),
         }
     }
 
     /// The configuration, of which `offered` says what other options may be.
     pub fn config<T: DeserializeOwned>(&self, offered: &[Offered]) -> Result<T, CheckpointError> {
-        let options: Value = self.checkpoint.config()?;
+        let options: Value = self.0.config()?;
         for option in offered {
             option
                 .check(&options)
-                .map_err(|reason| self.checkpoint.invalid_config(reason))?;
+                .map_err(|reason| self.0.invalid_config(reason))?;
         }
-        self.checkpoint.config()
+        self.0.config()
     }
 
     /// The error for a configuration that makes no sense.
     pub fn invalid(&self, reason: impl std::fmt::Display) -> CheckpointError {
-        self.checkpoint.invalid_config(reason)
+        self.0.invalid_config(reason)
     }
 
     /// The module with the folder's weights.
     pub fn load<M: Module>(&self, module: M) -> Result<M, CheckpointError> {
-        Weights::open(&self.path.join(WEIGHTS))?.load_into(module, &NAMES)
+        self.0.weights()?.load_into(module, &NAMES)
     }
 }
 

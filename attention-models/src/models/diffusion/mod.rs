@@ -14,12 +14,13 @@
 //! Attention maps of all of them are shown and edited through [`AttentionControl`].
 
 pub mod blocks;
+mod cast;
 mod control;
 mod dit;
 mod folder;
-//pub mod guided;
+pub mod guided;
 mod noise;
-//pub mod pipeline;
+pub mod pipeline;
 pub mod schedulers;
 mod unet;
 mod vae;

@@ -2,6 +2,7 @@
 
 mod attention_maps;
 mod checkpoints;
+mod diffusion;
 mod goldens;
 mod vision_transformer;
 

@@ -1,5 +1,5 @@
 use burn::module::Module;
-use burn::nn::{GroupNorm, Identity, Linear, LinearConfig, SiLU, conv::Conv2d};
+use burn::nn::{GroupNorm, Identity, Linear, LinearConfig, activation::SiLU, conv::Conv2d};
 use burn::tensor::{Device, Tensor};
 
 use crate::models::diffusion::Context;
@@ -9,6 +9,8 @@ use crate::models::diffusion::blocks::{
 use crate::nn::{merge_heads, split_heads};
 
 /// What blocks of the way down and up are made of.
+// Nearly all are residual blocks, the largest.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Layer {
     /// The first.
@@ -84,10 +86,7 @@ impl ResBlock {
         let one = || convolution([inputs, outputs], 1, device);
         Self {
             in_layers: (norm.init(inputs, device), SiLU, three(inputs)),
-            emb_layers: (
-                SiLU,
-                LinearConfig::new(embedding, 2 * outputs).init(device),
-            ),
+            emb_layers: (SiLU, LinearConfig::new(embedding, 2 * outputs).init(device)),
             out_layers: (norm.init(outputs, device), SiLU, Identity, three(outputs)),
             skip_connection: (inputs != outputs).then(one),
             resample,

@@ -1,6 +1,6 @@
 use attention_core::{AttentionError, MAX_HEAD_DIM};
 use burn::config::Config;
-use burn::nn::{Linear, LinearConfig, SiLU};
+use burn::nn::{Linear, LinearConfig, activation::SiLU};
 use burn::tensor::Device;
 
 use super::{AttentionBlock, GuidedUNet, Layer, ResBlock, Resample};
@@ -120,12 +120,7 @@ impl GuidedUNetConfig {
         (blocks, skips)
     }
 
-    fn way_up(
-        &self,
-        lowest: usize,
-        mut skips: Vec<usize>,
-        device: &Device,
-    ) -> Vec<Vec<Layer>> {
+    fn way_up(&self, lowest: usize, mut skips: Vec<usize>, device: &Device) -> Vec<Vec<Layer>> {
         let mut blocks = Vec::new();
         let mut from = lowest;
         for (level, factor) in self.channel_mult.iter().enumerate().rev() {

@@ -5,15 +5,17 @@
 mod blocks;
 mod config;
 mod file;
+mod terrain;
 
 pub use blocks::{AttentionBlock, Layer, ResBlock, Resample};
 pub use config::GuidedUNetConfig;
+pub use terrain::Terrain;
 
 use std::path::Path;
 
 use attention_core::AttentionError;
 use burn::module::Module;
-use burn::nn::{GroupNorm, Linear, SiLU, conv::Conv2d};
+use burn::nn::{GroupNorm, Linear, activation::SiLU, conv::Conv2d};
 use burn::tensor::{Device, Tensor, activation::silu};
 
 use super::blocks::TimeProjection;
@@ -86,8 +88,8 @@ impl GuidedUNet {
             frequency_shift: 0.0,
         };
         let times = projection.forward(times, self.config.model_channels);
-        let embedding = embed(&self.time_embed, times)
-            + embed(&self.label_emb, labels.unsqueeze_dim::<2>(1));
+        let embedding =
+            embed(&self.time_embed, times) + embed(&self.label_emb, labels.unsqueeze_dim::<2>(1));
         let embedding = silu(embedding);
         let mut context = Context::new(None, control);
 

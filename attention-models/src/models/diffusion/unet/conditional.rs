@@ -4,7 +4,7 @@ use attention_core::{AttentionError, MAX_HEAD_DIM};
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{GroupNorm, conv::Conv2d};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::{Body, Stages, files, refuse};
 use crate::models::checkpoint::CheckpointError;
@@ -12,14 +12,14 @@ use crate::models::diffusion::blocks::{
     DownBlock, MidBlock, SpatialTransformer, SpatialTransformerConfig, TimeProjection,
     TimestepEmbedding, TransformerBlockConfig, UpBlock,
 };
-use crate::models::diffusion::{AttentionControl, Context, Plain};
+use crate::models::diffusion::{AttentionControl, Context, Plain, cast::cast};
 use crate::ops::accept;
 
 /// The sizes and variants of a [`UNet2DConditionModel`].
 ///
 /// ```
 /// use attention_models::models::diffusion::{Stages, UNet2DConditionConfig};
-/// use burn::tensor::{Device, Tensor};
+/// use burn::tensor::{Device, FloatDType, Tensor};
 ///
 /// let device = Device::flex();
 /// let stages = Stages::new(vec![32, 64], 1, vec![false, true]);
@@ -45,6 +45,9 @@ pub struct UNet2DConditionConfig {
     /// Transformer blocks on each level; a single number is that of all levels.
     #[config(default = "vec![1]")]
     pub transformer_layers: Vec<usize>,
+    /// Side of the latents that the model was made for.
+    #[config(default = 64)]
+    pub sample_size: usize,
     /// How times are given to the model.
     #[config(default = "TimeProjection { cosine_first: true, frequency_shift: 0.0 }")]
     pub time: TimeProjection,
@@ -155,6 +158,12 @@ impl UNet2DConditionModel {
         files::load_conditional(folder, device)
     }
 
+    /// The model with weights of another type, in which it then computes; latents and texts come
+    /// in that type too.
+    pub fn cast(self, dtype: impl Into<FloatDType>) -> Self {
+        cast(self, dtype.into())
+    }
+
     /// The sizes and variants of this model.
     pub fn config(&self) -> &UNet2DConditionConfig {
         &self.config
@@ -194,7 +203,7 @@ impl UNet2DConditionModel {
             });
         }
         let projected = self.config.time.forward(timesteps, stages.channels[0]);
-        let time = self.time_embedding.forward(projected);
+        let time = self.time_embedding.forward(projected.cast(sample.dtype()));
         let body = Body {
             conv_in: &self.conv_in,
             down_blocks: &self.down_blocks,

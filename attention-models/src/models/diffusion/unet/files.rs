@@ -73,6 +73,7 @@ struct UNetFile {
     transformer_layers_per_block: Option<Levels>,
     cross_attention_dim: Option<usize>,
     num_class_embeds: Option<usize>,
+    sample_size: Option<usize>,
 }
 
 /// A number for all levels, or one for each.
@@ -187,7 +188,8 @@ pub(super) fn load_conditional(
         UNet2DConditionConfig::new(file.in_channels, file.out_channels, stages, text_width)
             .with_heads(one(heads, 8))
             .with_transformer_layers(one(file.transformer_layers_per_block, 1))
-            .with_time(time);
+            .with_time(time)
+        .with_sample_size(file.sample_size.unwrap_or(64));
     let model = config
         .try_init(device)
         .map_err(|error| folder.invalid(error))?;

@@ -9,7 +9,6 @@ pub use conditional::{UNet2DConditionConfig, UNet2DConditionModel};
 pub use unconditional::{UNet2DConfig, UNet2DModel};
 
 use attention_core::AttentionError;
-use burn::module::Module;
 use burn::nn::{GroupNorm, conv::Conv2d};
 use burn::tensor::{Device, Tensor, activation::silu};
 
