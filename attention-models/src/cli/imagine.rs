@@ -1,7 +1,12 @@
 //! `attention imagine`: a picture of a prompt, what each word looked at, and the picture edited by
 //! another prompt.
 
-use std::{fs, path::{Path, PathBuf}, str::FromStr, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{DType, Device, Tensor};
@@ -81,9 +86,8 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers = text.split_once('x');
-        let numbers = numbers.and_then(|(height, width)| {
-            Some(Self([height.parse().ok()?, width.parse().ok()?]))
-        });
+        let numbers = numbers
+            .and_then(|(height, width)| Some(Self([height.parse().ok()?, width.parse().ok()?])));
         numbers.ok_or_else(|| format!("`{text}` is no size; accepted: two numbers, as 512x512"))
     }
 }
@@ -104,7 +108,9 @@ impl FromStr for Weight {
             let (word, factor) = (word.to_lowercase(), factor.parse().ok()?);
             Some(Self { word, factor })
         });
-        parts.ok_or_else(|| format!("`{text}` is no weight; accepted: a word and a number, as cat=2"))
+        parts.ok_or_else(|| {
+            format!("`{text}` is no weight; accepted: a word and a number, as cat=2")
+        })
     }
 }
 
@@ -136,13 +142,20 @@ pub fn run(args: ImagineArgs) -> Result<()> {
             let pixels = draw(&args, &model, &[&prompt], &mut maps, &bar, &device)?;
             (pixels, Some(maps))
         }
-        None => (draw(&args, &model, &[&prompt], &mut Plain, &bar, &device)?, None),
+        None => (
+            draw(&args, &model, &[&prompt], &mut Plain, &bar, &device)?,
+            None,
+        ),
     };
     bar.finish_and_clear();
 
     let pictures = pictures(pixels)?;
     save(&heatmap::tile(&pictures), &args.output)?;
-    println!("{} steps in {:.1} s", args.steps, clock.elapsed().as_secs_f64());
+    println!(
+        "{} steps in {:.1} s",
+        args.steps,
+        clock.elapsed().as_secs_f64()
+    );
     println!("{}", args.output.display());
     if let (Some(maps), Some(folder)) = (maps, &args.maps) {
         write_maps(&maps, &prompt, &pictures[0], folder)?;
@@ -212,9 +225,16 @@ fn draw(
         .with_guidance(args.guidance);
     bar.set_message("draw");
     let noise = Tensor::cat(vec![noise; count], 0);
-    let latents = latent.sample(noise, &guidance, &config, control, &mut generator, |_, _| {
-        bar.inc(1);
-    })?;
+    let latents = latent.sample(
+        noise,
+        &guidance,
+        &config,
+        control,
+        &mut generator,
+        |_, _| {
+            bar.inc(1);
+        },
+    )?;
     bar.set_message("decode");
     Ok(latent.decode(latents)?)
 }
@@ -222,7 +242,10 @@ fn draw(
 /// `[images, 3, height, width]` from 0 to 1 as pictures.
 fn pictures(pixels: Tensor<4>) -> Result<Vec<RgbImage>> {
     let [_, channels, height, width] = pixels.dims();
-    ensure!(channels == 3, "the autoencoder has {channels} channels; accepted: 3");
+    ensure!(
+        channels == 3,
+        "the autoencoder has {channels} channels; accepted: 3"
+    );
     let values = pixels.into_data().to_vec::<f32>()?;
     let picture = |values: &[f32]| {
         RgbImage::from_fn(width as u32, height as u32, |x, y| {
@@ -235,8 +258,7 @@ fn pictures(pixels: Tensor<4>) -> Result<Vec<RgbImage>> {
 
 /// A picture for each word, under the colours of its map.
 fn write_maps(maps: &WordMaps, prompt: &Prompt, picture: &RgbImage, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder)
-        .with_context(|| format!("`{}` cannot be made", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("`{}` cannot be made", folder.display()))?;
     let size = photo::size(picture);
     let zoom = MAP_SIDE.div_ceil(size[0].min(size[1]).max(1)).max(1);
     let picture = photo::resize(picture, size.map(|side| side * zoom), Resample::Bicubic);
@@ -249,7 +271,13 @@ fn write_maps(maps: &WordMaps, prompt: &Prompt, picture: &RgbImage, folder: &Pat
             grid: heat.grid,
             values: heat.values,
         };
-        let letters = |letter: char| if letter.is_alphanumeric() { letter } else { '_' };
+        let letters = |letter: char| {
+            if letter.is_alphanumeric() {
+                letter
+            } else {
+                '_'
+            }
+        };
         let name: String = word.text.chars().map(letters).collect();
         let path = folder.join(format!("{index:02}-{name}.png"));
         save(&map.over(&picture), &path)?;

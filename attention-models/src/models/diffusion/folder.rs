@@ -6,15 +6,59 @@ use burn::module::Module;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable};
+use crate::models::checkpoint::{
+    Checkpoint, CheckpointError, Format, NameTable,
+    Source::{self, Whole},
+};
 
-/// Modules are called here as in the files.
+/// Modules are called here as in the files, but for those of before 2023.
 const NAMES: NameTable = NameTable {
     prefixes: &[],
-    backbone: &[],
+    backbone: &OLDER_NAMES,
     heads: &[],
     ignored: &[],
 };
+
+/// What is called `$new` at any of these places may be called `$old`.
+macro_rules! older {
+    ($($place:literal)*; $new:tt $old:tt) => {
+        [$(
+            (concat!($place, $new), Whole(concat!($place, $new))),
+            (concat!($place, $new), Whole(concat!($place, $old))),
+        )*]
+    };
+}
+
+/// The projections of attention blocks outside of transformers.
+macro_rules! older_attention {
+    ($new:tt $old:tt) => {
+        older!(
+            "encoder.mid_block.attentions.{}."
+            "decoder.mid_block.attentions.{}."
+            "down_blocks.{}.attentions.{}."
+            "mid_block.attentions.{}."
+            "up_blocks.{}.attentions.{}.";
+            $new $old
+        )
+    };
+}
+
+const OLDER_NAMES: [(&str, Source); 40] = join([
+    older_attention!("to_q" "query"),
+    older_attention!("to_k" "key"),
+    older_attention!("to_v" "value"),
+    older_attention!("to_out.0" "proj_attn"),
+]);
+
+const fn join(parts: [[(&'static str, Source); 10]; 4]) -> [(&'static str, Source); 40] {
+    let mut all = [parts[0][0]; 40];
+    let mut index = 0;
+    while index < all.len() {
+        all[index] = parts[index / 10][index % 10];
+        index += 1;
+    }
+    all
+}
 
 /// A folder of a known class.
 pub(super) struct DiffusersFolder(Checkpoint);
@@ -49,6 +93,15 @@ impl DiffusersFolder {
     pub fn load<M: Module>(&self, module: M) -> Result<M, CheckpointError> {
         self.0.weights()?.load_into(module, &NAMES)
     }
+}
+
+/// Writes a module as diffusers writes it, with this `config.json`.
+pub(super) fn save<M: Module>(
+    module: &M,
+    config: Value,
+    folder: &Path,
+) -> Result<(), CheckpointError> {
+    Format::new(config, NAMES).save(module, folder)
 }
 
 /// An option of a configuration that has to be absent, `null`, or one of some values.

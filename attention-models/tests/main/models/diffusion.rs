@@ -2,8 +2,8 @@
 
 use attention_models::cli::verify_models::check_model_golden;
 use attention_models::models::diffusion::{
-    AttentionControl, AutoencoderKl, DiTConfig, Noise, Plain, Site, Stages,
-    UNet2DConditionConfig, UNet2DConditionModel, UNet2DConfig,
+    AttentionControl, AutoencoderKl, AutoencoderKlConfig, DiT, DiTConfig, Noise, Plain, Site,
+    Stages, UNet2DConditionConfig, UNet2DConditionModel, UNet2DConfig, UNet2DModel,
     guided::GuidedUNetConfig,
     pipeline::{
         Alignment, Guidance, LatentDiffusion, PromptToPrompt, SamplingConfig, WordMaps, words,
@@ -12,7 +12,7 @@ use attention_models::models::diffusion::{
         DdimConfig, DdpmConfig, DpmSolverConfig, EulerConfig, Scheduler, SchedulerConfig,
     },
 };
-use burn::tensor::{Device, Tensor, Tolerance, activation::softmax};
+use burn::tensor::{Device, Int, Tensor, Tolerance, activation::softmax};
 
 use super::golden;
 use crate::support::devices;
@@ -107,7 +107,9 @@ fn every_scheduler_ends_at_the_image_when_the_noise_is_known_exactly() {
         for (step, time) in scheduler.timesteps().to_vec().into_iter().enumerate() {
             let ones = image.ones_like();
             let zero = image.zeros_like();
-            let alpha = scheduler.add_noise(ones.clone(), zero.clone(), &[time]).unwrap();
+            let alpha = scheduler
+                .add_noise(ones.clone(), zero.clone(), &[time])
+                .unwrap();
             let sigma = scheduler.add_noise(zero, ones, &[time]).unwrap();
             let output = (sample.clone() - alpha * image.clone()) / sigma;
             sample = scheduler.step(output, step, sample, &mut noise);
@@ -124,7 +126,9 @@ fn a_scheduler_option_that_is_not_offered_is_refused_by_its_name() {
     let file = folder.path().join("scheduler_config.json");
     let refusal = |text: &str| {
         std::fs::write(&file, text).unwrap();
-        SchedulerConfig::load(folder.path()).unwrap_err().to_string()
+        SchedulerConfig::load(folder.path())
+            .unwrap_err()
+            .to_string()
     };
     let sigmas = r#"{"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": true}"#;
     assert!(refusal(sigmas).contains("`use_beta_sigmas` is true; accepted: false"));
@@ -139,9 +143,57 @@ fn a_scheduler_option_that_is_not_offered_is_refused_by_its_name() {
 fn a_folder_of_another_class_is_refused_with_the_class_that_is_read() {
     let refusal = UNet2DConditionModel::load(&golden("vae_kl"), &Device::flex()).unwrap_err();
     let refusal = refusal.to_string();
-    assert!(refusal.contains("the architecture AutoencoderKL"), "{refusal}");
+    assert!(
+        refusal.contains("the architecture AutoencoderKL"),
+        "{refusal}"
+    );
     assert!(refusal.contains("UNet2DConditionModel"), "{refusal}");
     assert!(AutoencoderKl::load(&golden("dit"), &Device::flex()).is_err());
+}
+
+/// The largest difference of two images.
+fn difference(first: Tensor<4>, second: Tensor<4>) -> f32 {
+    (first - second).abs().max().into_scalar()
+}
+
+#[test]
+fn a_model_that_was_saved_is_the_model_that_is_loaded() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let (images, times) = (random([2, 4, 8, 8], 1, &device), [10.0, 500.0]);
+    let times = || Tensor::<1>::from_data(times, &device);
+    let classes = || Tensor::<1, Int>::from_data([3, 7], &device);
+
+    let stages = Stages::new(vec![32, 64], 1, vec![false, true]);
+    let unet = UNet2DConfig::new(4, 4, stages.clone())
+        .with_classes(Some(10))
+        .init(&device);
+    let run = |unet: &UNet2DModel| unet.forward(images.clone(), times(), Some(classes()));
+    unet.save(folder.path()).unwrap();
+    let loaded = UNet2DModel::load(folder.path(), &device).unwrap();
+    assert_eq!(loaded.config(), unet.config());
+    assert_eq!(difference(run(&unet), run(&loaded)), 0.0);
+
+    let unet = UNet2DConditionConfig::new(4, 4, stages, 16).init(&device);
+    let text = Noise::new(5).normal::<3>([2, 5, 16], &device);
+    let run = |unet: &UNet2DConditionModel| unet.forward(images.clone(), times(), text.clone());
+    unet.save(folder.path()).unwrap();
+    let loaded = UNet2DConditionModel::load(folder.path(), &device).unwrap();
+    assert_eq!(difference(run(&unet), run(&loaded)), 0.0);
+
+    let vae = AutoencoderKlConfig::new(vec![32, 64], 1).init(&device);
+    vae.save(folder.path()).unwrap();
+    let loaded = AutoencoderKl::load(folder.path(), &device).unwrap();
+    assert_eq!(loaded.config(), vae.config());
+    let (given, expected) = (loaded.decode(images.clone()), vae.decode(images.clone()));
+    assert_eq!(difference(given, expected), 0.0);
+
+    let dit = DiTConfig::new(8, 2, 4, 8, 2, 4, 8, 10).init(&device);
+    let run = |dit: &DiT| dit.forward(images.clone(), times(), classes());
+    dit.save(folder.path()).unwrap();
+    let loaded = DiT::load(folder.path(), &device).unwrap();
+    assert_eq!(loaded.config(), dit.config());
+    assert_eq!(difference(run(&dit), run(&loaded)), 0.0);
 }
 
 #[test]
@@ -162,10 +214,18 @@ fn images_that_do_not_fit_are_refused_before_anything_runs() {
     let text = Tensor::<3>::zeros([1, 5, 24], &device);
     let refusal = text_unet.try_forward(image(8), times(), text, &mut Plain);
     let refusal = refusal.unwrap_err().to_string();
-    assert_eq!(refusal, "`text` has shape [1, 5, 24]; accepted: [1, tokens, 16]");
+    assert_eq!(
+        refusal,
+        "`text` has shape [1, 5, 24]; accepted: [1, tokens, 16]"
+    );
 
     let norm = UNet2DConfig::new(1, 1, Stages::new(vec![24], 1, vec![true]));
-    assert!(norm.try_init(&device).unwrap_err().to_string().contains("32 norm groups"));
+    assert!(
+        norm.try_init(&device)
+            .unwrap_err()
+            .to_string()
+            .contains("32 norm groups")
+    );
     let wide = DiTConfig::new(8, 2, 4, 8, 1, 1, 300, 10).try_init(&device);
     assert!(wide.unwrap_err().to_string().contains("`head_dim` is 300"));
     let level = GuidedUNetConfig::new(32, vec![1], 1, vec![1]).try_init(&device);
@@ -192,7 +252,9 @@ fn probabilities(query: &Tensor<4>, key: &Tensor<4>) -> Tensor<4> {
 fn close(given: Tensor<4>, expected: Tensor<4>) {
     let expected = expected.into_data();
     let tolerance = Tolerance::absolute(1e-5);
-    given.into_data().assert_approx_eq::<f32>(&expected, tolerance);
+    given
+        .into_data()
+        .assert_approx_eq::<f32>(&expected, tolerance);
 }
 
 #[test]
@@ -203,9 +265,12 @@ fn an_edited_map_is_the_aligned_map_of_the_first_picture_with_weights() {
         grid: [2, 3],
     };
     for device in devices() {
-        let [query, key, value] = [(6, 1), (5, 2), (5, 3)]
-            .map(|(length, seed)| random([4, 2, length, 8], seed, &device));
-        let (first, second) = (words(&prompt("cat")), words(&["a</w>", "big</w>", "cat</w>"]));
+        let [query, key, value] =
+            [(6, 1), (5, 2), (5, 3)].map(|(length, seed)| random([4, 2, length, 8], seed, &device));
+        let (first, second) = (
+            words(&prompt("cat")),
+            words(&["a</w>", "big</w>", "cat</w>"]),
+        );
         let alignment = Alignment::refine(&first, &second, 5);
         let mut edit = PromptToPrompt::new(&alignment, &device).with_weight(1..2, 3.0);
         edit.begin_step(0, 10);
@@ -282,7 +347,14 @@ fn a_picture_edited_by_the_same_prompt_is_the_first_picture() {
     let noise = random([1, 4, 8, 8], 7, &device).expand([2, 4, 8, 8]);
     let mut generator = Noise::new(0);
     let latents = model
-        .sample(noise, &guidance, &sampling, &mut edit, &mut generator, |_, _| ())
+        .sample(
+            noise,
+            &guidance,
+            &sampling,
+            &mut edit,
+            &mut generator,
+            |_, _| (),
+        )
         .unwrap();
     let (first, second) = (latents.clone().slice_dim(0, ..1), latents.slice_dim(0, 1..));
     close(second, first);
@@ -296,19 +368,24 @@ fn an_edited_picture_differs_from_both_of_its_prompts() {
     let sample = |control: &mut dyn AttentionControl| {
         let mut generator = Noise::new(0);
         model
-            .sample(noise(), &guidance, &sampling, control, &mut generator, |_, _| ())
+            .sample(
+                noise(),
+                &guidance,
+                &sampling,
+                control,
+                &mut generator,
+                |_, _| (),
+            )
             .unwrap()
     };
     let plain = sample(&mut Plain);
     let (first, second) = (words(&prompt("cat")), words(&prompt("dog")));
     let alignment = Alignment::replace(&first, &second, 5).unwrap();
     let edited = sample(&mut PromptToPrompt::new(&alignment, &device));
-    let difference = |a: &Tensor<4>, b: &Tensor<4>, image: usize| {
-        let difference = (a.clone() - b.clone()).abs().slice_dim(0, image..image + 1);
-        difference.max().into_scalar::<f32>()
-    };
-    assert!(difference(&plain, &edited, 0) < 1e-5);
-    assert!(difference(&plain, &edited, 1) > 1e-3);
+    let picture =
+        |pictures: &Tensor<4>, index: usize| pictures.clone().slice_dim(0, index..index + 1);
+    assert!(difference(picture(&plain, 0), picture(&edited, 0)) < 1e-5);
+    assert!(difference(picture(&plain, 1), picture(&edited, 1)) > 1e-3);
 }
 
 #[test]
@@ -319,9 +396,16 @@ fn the_maps_of_all_words_add_up_to_one_at_every_pixel() {
     let noise = random([2, 4, 8, 8], 7, &device);
     let mut steps = 0;
     model
-        .sample(noise, &guidance, &sampling, &mut maps, &mut Noise::new(0), |_, _| {
-            steps += 1;
-        })
+        .sample(
+            noise,
+            &guidance,
+            &sampling,
+            &mut maps,
+            &mut Noise::new(0),
+            |_, _| {
+                steps += 1;
+            },
+        )
         .unwrap();
     assert_eq!(steps, 2);
     let all = maps.heat(1, 0..5).unwrap();
@@ -347,7 +431,14 @@ fn a_control_for_another_number_of_pictures_is_refused() {
         |_, _| (),
     );
     let refusal = refusal.unwrap_err().to_string();
-    assert_eq!(refusal, "`noise` is 2 images; accepted: 3, as the control has");
+    assert_eq!(
+        refusal,
+        "`noise` is 2 images; accepted: 3, as the control has"
+    );
     let size = model.noise(1, [24, 30], &mut Noise::new(0), &device);
-    assert!(size.unwrap_err().to_string().contains("multiples of 4 pixels"));
+    assert!(
+        size.unwrap_err()
+            .to_string()
+            .contains("multiples of 4 pixels")
+    );
 }

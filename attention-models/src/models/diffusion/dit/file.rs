@@ -1,6 +1,7 @@
 //! What diffusers' `config.json` says of the transformer.
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::DiTConfig;
 use crate::models::diffusion::folder::{Offered, offered};
@@ -47,4 +48,20 @@ impl DiTFile {
         )
         .with_norm_epsilon(self.norm_eps)
     }
+}
+
+/// `config.json` of such a transformer.
+pub(super) fn of(config: &DiTConfig) -> Value {
+    json!({
+        "_class_name": "DiTTransformer2DModel",
+        "num_attention_heads": config.heads,
+        "attention_head_dim": config.head_dim,
+        "in_channels": config.inputs,
+        "out_channels": config.outputs,
+        "num_layers": config.layers,
+        "sample_size": config.size,
+        "patch_size": config.patch_size,
+        "num_embeds_ada_norm": config.classes,
+        "norm_eps": config.norm_epsilon,
+    })
 }

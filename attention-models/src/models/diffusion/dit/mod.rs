@@ -17,7 +17,7 @@ use burn::nn::{
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::silu};
 
 use super::blocks::{TimeProjection, to_tokens};
-use super::folder::DiffusersFolder;
+use super::folder::{DiffusersFolder, save};
 use super::{AttentionControl, Context, Plain};
 use crate::models::checkpoint::CheckpointError;
 use crate::ops::accept;
@@ -174,6 +174,14 @@ impl DiT {
             .try_init(device)
             .map_err(|error| folder.invalid(error))?;
         folder.load(model)
+    }
+
+    /// Writes the model as a folder that diffusers reads.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: a folder that cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        save(self, file::of(&self.config), folder)
     }
 
     /// The sizes of this model.

@@ -24,11 +24,11 @@ const SELF_PIXELS: usize = 32 * 32;
 /// values they cost one product of `[tokens, head_dim]`, and `A` is no factor.
 #[derive(Debug, Clone)]
 pub struct PromptToPrompt {
-    /// `[1, 1, tokens, tokens]`: the rows of a target token are the source tokens it draws from.
+    /// `A`, `[1, 1, tokens of the first, tokens of the second]`.
     shares: Tensor<4>,
     /// `[1, 1, tokens, 1]`, where any target token keeps its own map.
     own: Option<Tensor<4>>,
-    /// `[1, 1, tokens, 1]`
+    /// One for each token.
     weights: Vec<f32>,
     cross_steps: f64,
     self_steps: f64,

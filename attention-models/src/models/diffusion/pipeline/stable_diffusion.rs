@@ -92,7 +92,10 @@ impl StableDiffusion {
         let encoded = self.tokenizer.encode(text)?;
         let length = Length::Exactly(self.tokens());
         let rows = [encoded.ids];
-        let ids = self.tokenizer.fill(&rows, length, Side::Right, &device)?.ids;
+        let ids = self
+            .tokenizer
+            .fill(&rows, length, Side::Right, &device)?
+            .ids;
         // Stable Diffusion was trained with all tokens, those that fill up included.
         let output = self.text_encoder.try_forward(EncoderInput::new(ids))?;
         Ok(Prompt {

@@ -12,7 +12,7 @@ use crate::models::diffusion::blocks::{
     DownBlock, MidBlock, SpatialTransformer, SpatialTransformerConfig, TimeProjection,
     TimestepEmbedding, TransformerBlockConfig, UpBlock,
 };
-use crate::models::diffusion::{AttentionControl, Context, Plain, cast::cast};
+use crate::models::diffusion::{AttentionControl, Context, Plain, cast::cast, folder::save};
 use crate::ops::accept;
 
 /// The sizes and variants of a [`UNet2DConditionModel`].
@@ -156,6 +156,14 @@ impl UNet2DConditionModel {
     /// architecture, an option that is not offered, or every tensor that does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
         files::load_conditional(folder, device)
+    }
+
+    /// Writes the model as a folder that diffusers reads.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: a folder that cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        save(self, files::conditional(&self.config), folder)
     }
 
     /// The model with weights of another type, in which it then computes; latents and texts come

@@ -4,11 +4,18 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{Stages, UNet2DConditionConfig, UNet2DConditionModel, UNet2DConfig, UNet2DModel};
 use crate::models::checkpoint::CheckpointError;
 use crate::models::diffusion::blocks::TimeProjection;
 use crate::models::diffusion::folder::{DiffusersFolder, Offered, offered};
+
+/// Levels without and with attention, on the way down and up.
+const DOWN: [&str; 2] = ["DownBlock2D", "AttnDownBlock2D"];
+const UP: [&str; 2] = ["UpBlock2D", "AttnUpBlock2D"];
+const CROSS_DOWN: [&str; 2] = ["DownBlock2D", "CrossAttnDownBlock2D"];
+const CROSS_UP: [&str; 2] = ["UpBlock2D", "CrossAttnUpBlock2D"];
 
 /// Options of both that have other values than these, of which nothing is offered.
 const SHARED: [Offered; 12] = [
@@ -147,8 +154,7 @@ pub(super) fn load_unconditional(
 ) -> Result<UNet2DModel, CheckpointError> {
     let folder = DiffusersFolder::open(folder, &["UNet2DModel"])?;
     let file: UNetFile = folder.config(&SHARED)?;
-    let down = ["DownBlock2D", "AttnDownBlock2D"];
-    let stages = file.stages(&folder, down, ["UpBlock2D", "AttnUpBlock2D"])?;
+    let stages = file.stages(&folder, DOWN, UP)?;
     let time = file.time();
     let head_dim = match file.attention_head_dim {
         Some(Levels::Each(_)) => {
@@ -173,10 +179,9 @@ pub(super) fn load_conditional(
     device: &Device,
 ) -> Result<UNet2DConditionModel, CheckpointError> {
     let folder = DiffusersFolder::open(folder, &["UNet2DConditionModel"])?;
-    folder.config::<serde_json::Value>(&SHARED)?;
+    folder.config::<Value>(&SHARED)?;
     let file: UNetFile = folder.config(&CONDITIONAL)?;
-    let down = ["DownBlock2D", "CrossAttnDownBlock2D"];
-    let stages = file.stages(&folder, down, ["UpBlock2D", "CrossAttnUpBlock2D"])?;
+    let stages = file.stages(&folder, CROSS_DOWN, CROSS_UP)?;
     let time = file.time();
     let Some(text_width) = file.cross_attention_dim else {
         return Err(folder.invalid("`cross_attention_dim` is absent; accepted: a number"));
@@ -189,9 +194,57 @@ pub(super) fn load_conditional(
             .with_heads(one(heads, 8))
             .with_transformer_layers(one(file.transformer_layers_per_block, 1))
             .with_time(time)
-        .with_sample_size(file.sample_size.unwrap_or(64));
+            .with_sample_size(file.sample_size.unwrap_or(64));
     let model = config
         .try_init(device)
         .map_err(|error| folder.invalid(error))?;
     folder.load(model)
+}
+
+/// `config.json` of such a model.
+pub(super) fn unconditional(config: &UNet2DConfig) -> Value {
+    let mut file = shared(&config.stages, &config.time, DOWN, UP);
+    file["_class_name"] = "UNet2DModel".into();
+    file["in_channels"] = config.inputs.into();
+    file["out_channels"] = config.outputs.into();
+    file["attention_head_dim"] = config.head_dim.into();
+    file["add_attention"] = config.middle_attention.into();
+    file["num_class_embeds"] = config.classes.into();
+    file
+}
+
+/// `config.json` of such a model.
+pub(super) fn conditional(config: &UNet2DConditionConfig) -> Value {
+    let mut file = shared(&config.stages, &config.time, CROSS_DOWN, CROSS_UP);
+    let levels = config.stages.channels.len();
+    let each = |numbers: &[usize]| match numbers {
+        [one] => vec![*one; levels],
+        several => several.to_vec(),
+    };
+    file["_class_name"] = "UNet2DConditionModel".into();
+    file["in_channels"] = config.inputs.into();
+    file["out_channels"] = config.outputs.into();
+    file["attention_head_dim"] = each(&config.heads).into();
+    file["transformer_layers_per_block"] = each(&config.transformer_layers).into();
+    file["cross_attention_dim"] = config.text_width.into();
+    file["sample_size"] = config.sample_size.into();
+    file["use_linear_projection"] = true.into();
+    file
+}
+
+fn shared(stages: &Stages, time: &TimeProjection, down: [&str; 2], up: [&str; 2]) -> Value {
+    let names = |attention: &[bool], known: [&str; 2]| {
+        let name = |with: &bool| known[usize::from(*with)].to_string();
+        attention.iter().map(name).collect::<Vec<_>>()
+    };
+    json!({
+        "block_out_channels": stages.channels,
+        "layers_per_block": stages.layers,
+        "down_block_types": names(&stages.down_attention, down),
+        "up_block_types": names(&stages.up_attention, up),
+        "norm_num_groups": stages.norm_groups,
+        "norm_eps": stages.norm_epsilon,
+        "flip_sin_to_cos": time.cosine_first,
+        "freq_shift": time.frequency_shift,
+    })
 }

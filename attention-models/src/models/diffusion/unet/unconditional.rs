@@ -11,7 +11,7 @@ use crate::models::checkpoint::CheckpointError;
 use crate::models::diffusion::blocks::{
     Attention, AttentionConfig, DownBlock, MidBlock, TimeProjection, TimestepEmbedding, UpBlock,
 };
-use crate::models::diffusion::{AttentionControl, Context, Plain};
+use crate::models::diffusion::{AttentionControl, Context, Plain, folder::save};
 use crate::ops::accept;
 
 /// The sizes and variants of a [`UNet2DModel`].
@@ -145,6 +145,14 @@ impl UNet2DModel {
     /// architecture, an option that is not offered, or every tensor that does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
         files::load_unconditional(folder, device)
+    }
+
+    /// Writes the model as a folder that diffusers reads.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: a folder that cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        save(self, files::unconditional(&self.config), folder)
     }
 
     /// The sizes and variants of this model.

@@ -1,6 +1,7 @@
 //! What diffusers' `config.json` says of the autoencoder.
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::AutoencoderKlConfig;
 use crate::models::diffusion::folder::{Offered, offered};
@@ -54,4 +55,24 @@ impl AutoencoderFile {
             .with_quant_conv([self.use_quant_conv, self.use_post_quant_conv])
             .with_scaling_factor(self.scaling_factor)
     }
+}
+
+/// `config.json` of such an autoencoder.
+pub(super) fn of(config: &AutoencoderKlConfig) -> Value {
+    let levels = config.channels.len();
+    json!({
+        "_class_name": "AutoencoderKL",
+        "block_out_channels": config.channels,
+        "down_block_types": vec!["DownEncoderBlock2D"; levels],
+        "up_block_types": vec!["UpDecoderBlock2D"; levels],
+        "layers_per_block": config.layers,
+        "in_channels": config.image_channels,
+        "out_channels": config.image_channels,
+        "latent_channels": config.latent_channels,
+        "norm_num_groups": config.norm_groups,
+        "mid_block_add_attention": config.middle_attention,
+        "use_quant_conv": config.quant_conv[0],
+        "use_post_quant_conv": config.quant_conv[1],
+        "scaling_factor": config.scaling_factor,
+    })
 }

@@ -14,7 +14,7 @@ use burn::nn::{GroupNorm, conv::Conv2d};
 use burn::tensor::{Device, Tensor, activation::silu};
 
 use super::blocks::{Attention, Downsample, MidBlock, ResnetBlock, Upsample};
-use super::folder::DiffusersFolder;
+use super::folder::{DiffusersFolder, save};
 use super::{Context, Plain};
 use crate::models::checkpoint::CheckpointError;
 use crate::ops::accept;
@@ -113,6 +113,14 @@ impl AutoencoderKl {
             .try_init(device)
             .map_err(|error| folder.invalid(error))?;
         folder.load(model)
+    }
+
+    /// Writes the model as a folder that diffusers reads.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: a folder that cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        save(self, file::of(&self.config), folder)
     }
 
     /// The sizes of this model.
