@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod decoder;
 pub mod encoder;
 pub mod generation;
+pub mod diffusion;
 pub mod preprocess;
 pub mod resample;
 #[cfg(feature = "cube")]

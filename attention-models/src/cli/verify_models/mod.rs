@@ -4,6 +4,7 @@
 mod decoders;
 mod encoders;
 mod seq2seq;
+mod diffusion;
 mod vit;
 
 use std::{collections::BTreeMap, path::Path};
@@ -21,6 +22,7 @@ const GROUPS: [&Group; 4] = [
     &encoders::DEBERTA,
     &seq2seq::GROUP,
 ];
+const GROUPS: [&Group; 2] = [&diffusion::GROUP, &vit::GROUP];
 
 /// Models that one function runs.
 struct Group {

@@ -6,6 +6,7 @@ mod encoders;
 mod gguf;
 mod gguf_writer;
 mod decoders;
+mod diffusion;
 mod goldens;
 mod seq2seq;
 mod vision_transformer;
