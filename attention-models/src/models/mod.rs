@@ -5,9 +5,9 @@ pub mod blocks;
 pub mod cache;
 pub mod checkpoint;
 pub mod decoder;
+pub mod diffusion;
 pub mod encoder;
 pub mod generation;
-pub mod diffusion;
 pub mod preprocess;
 pub mod resample;
 #[cfg(feature = "cube")]

@@ -2,9 +2,9 @@
 //! and inputs.
 
 mod decoders;
+mod diffusion;
 mod encoders;
 mod seq2seq;
-mod diffusion;
 mod vit;
 
 use std::{collections::BTreeMap, path::Path};
@@ -15,14 +15,14 @@ use burn::tensor::{DType, Device, TensorData};
 use crate::models::checkpoint::Weights;
 
 /// The models that are known here, a line for each group.
-const GROUPS: [&Group; 2] = [&decoders::GROUP, &vit::GROUP];
-const GROUPS: [&Group; 4] = [
+const GROUPS: [&Group; 6] = [
     &vit::GROUP,
     &encoders::GROUP,
     &encoders::DEBERTA,
+    &decoders::GROUP,
     &seq2seq::GROUP,
+    &diffusion::GROUP,
 ];
-const GROUPS: [&Group; 2] = [&diffusion::GROUP, &vit::GROUP];
 
 /// Models that one function runs.
 struct Group {

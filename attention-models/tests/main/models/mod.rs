@@ -2,11 +2,11 @@
 
 mod attention_maps;
 mod checkpoints;
+mod decoders;
+mod diffusion;
 mod encoders;
 mod gguf;
 mod gguf_writer;
-mod decoders;
-mod diffusion;
 mod goldens;
 mod seq2seq;
 mod vision_transformer;
