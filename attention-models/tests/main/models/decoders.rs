@@ -9,7 +9,7 @@ use attention_models::models::{
 use attention_models::ops::AttentionError;
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 
-use super::{golden, goldens::passes};
+use super::{golden, passes};
 
 const OUTPUTS: [&str; 5] = [
     "attentions",

@@ -1,6 +1,5 @@
 //! Diffusion: goldens of diffusers, schedulers, editing by the prompt, and what is refused.
 
-use attention_models::cli::verify_models::check_model_golden;
 use attention_models::models::diffusion::{
     AttentionControl, AutoencoderKl, AutoencoderKlConfig, DiT, DiTConfig, Noise, Plain, Site,
     Stages, UNet2DConditionConfig, UNet2DConditionModel, UNet2DConfig, UNet2DModel,
@@ -14,21 +13,8 @@ use attention_models::models::diffusion::{
 };
 use burn::tensor::{Device, Int, Tensor, Tolerance, activation::softmax};
 
-use super::golden;
+use super::{golden, passes};
 use crate::support::devices;
-
-fn passes(name: &str, outputs: &[&str]) {
-    for device in devices() {
-        let folder = golden(name);
-        let file = folder.join("io.safetensors");
-        let rows = check_model_golden(name, &file, &folder, &device).unwrap();
-        let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
-        assert_eq!(names, outputs);
-        for row in rows {
-            assert!(row.passes(), "{name} on {device:?}: {row:?}");
-        }
-    }
-}
 
 const SCHEDULED: [&str; 6] = [
     "add_noise",

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use attention_models::cli::verify_models::check_model_golden;
 use attention_models::models::checkpoint::CheckpointError;
 use attention_models::models::encoder::{
     Deberta, DebertaConfig, Encoder, EncoderConfig, EncoderInput, Pooling,
@@ -10,21 +9,8 @@ use attention_models::models::encoder::{
 use burn::tensor::{Bool, Device, Int, Tensor, Tolerance};
 use safetensors::SafeTensors;
 
-use super::golden;
+use super::{golden, passes};
 use crate::support::devices;
-
-pub(super) fn passes(name: &str, outputs: &[&str]) {
-    for device in devices() {
-        let folder = golden(name);
-        let file = folder.join("io.safetensors");
-        let rows = check_model_golden(name, &file, &folder, &device).unwrap();
-        let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
-        assert_eq!(names, outputs);
-        for row in rows {
-            assert!(row.passes(), "{name} on {device:?}: {row:?}");
-        }
-    }
-}
 
 const STATES: [&str; 3] = ["attentions", "hidden_states", "last_hidden_state"];
 

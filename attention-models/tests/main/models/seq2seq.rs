@@ -7,10 +7,7 @@ use attention_models::models::seq2seq::{
 };
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, Tolerance};
 
-use super::{
-    encoders::{passes, weights},
-    golden,
-};
+use super::{encoders::weights, golden, passes};
 use crate::support::devices;
 
 const OUTPUTS: [&str; 7] = [
