@@ -4,4 +4,6 @@
 pub mod checkpoint;
 pub mod preprocess;
 pub mod resample;
+#[cfg(feature = "tokenizers")]
+pub mod tokenizer;
 pub mod vit;

@@ -5,6 +5,7 @@ mod checkpoints;
 mod gguf;
 mod gguf_writer;
 mod goldens;
+mod tokenizers;
 mod vision_transformer;
 
 use std::path::PathBuf;
