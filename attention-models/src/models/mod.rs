@@ -12,4 +12,6 @@ pub mod preprocess;
 pub mod resample;
 #[cfg(feature = "cube")]
 pub mod seq2seq;
+#[cfg(feature = "tokenizers")]
+pub mod tokenizer;
 pub mod vit;
