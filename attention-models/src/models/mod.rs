@@ -5,7 +5,10 @@ pub mod blocks;
 pub mod cache;
 pub mod checkpoint;
 pub mod decoder;
+pub mod encoder;
 pub mod generation;
 pub mod preprocess;
 pub mod resample;
+#[cfg(feature = "cube")]
+pub mod seq2seq;
 pub mod vit;

@@ -122,6 +122,26 @@ impl View {
         })
     }
 
+    /// Each head's rows in two halves, which Hugging Face rotates against each other, out of rows
+    /// that llama.cpp keeps in pairs.
+    pub(super) fn halves_of_pairs(shape: &[usize], heads: usize) -> Result<Self, String> {
+        if heads == 0 || !shape[0].is_multiple_of(2 * heads) {
+            return Err(format!("{} rows are not {heads} heads of pairs", shape[0]));
+        }
+        let row = shape[1..].iter().product::<usize>();
+        let pairs = shape[0] / (2 * heads);
+        Ok(Self {
+            file_shape: shape.to_vec(),
+            offset: 0,
+            axes: vec![
+                (heads, 2 * pairs * row),
+                (2, row),
+                (pairs, 2 * row),
+                (row, 1),
+            ],
+        })
+    }
+
     /// Whether the module's tensor is the whole of the file's.
     pub(super) fn is_whole(&self) -> bool {
         let length = self.file_shape.iter().product();
@@ -246,6 +266,14 @@ mod tests {
         assert_eq!(weight.file_shape, [16, 3]);
         let expected: Vec<u8> = (12..18).chain(36..42).collect();
         assert_eq!(taken(&weight), expected);
+    }
+
+    #[test]
+    fn pairs_of_rows_become_halves_of_heads() {
+        let view = View::halves_of_pairs(&[8, 2], 2).unwrap();
+        let expected = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15];
+        assert_eq!(taken(&view), expected);
+        assert!(View::halves_of_pairs(&[6, 2], 2).is_err());
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -9,16 +10,27 @@ use burn_store::{
     SafetensorsStore, SafetensorsStoreError, bridge,
 };
 
+use serde::Deserialize;
+
+use super::folder::read_json;
+use super::format::Format;
 use super::names::{HeadLayout, Location, NameTable};
 use super::place::{Place, Wanted};
 use super::view::View;
 use super::{CheckpointError, TensorProblem};
 
-/// An open safetensors file. Tensors are read when a module takes them, not before.
+/// Open files of weights. Tensors are read when a module takes them, not before.
 pub struct Weights {
     path: PathBuf,
     tensors: BTreeMap<String, StoredTensor>,
     heads: Option<HeadLayout>,
+}
+
+/// What an index of shards says.
+#[derive(Deserialize)]
+struct Index {
+    /// The shard of each tensor.
+    weight_map: BTreeMap<String, String>,
 }
 
 impl Weights {
@@ -37,14 +49,74 @@ impl Weights {
             },
             error => CheckpointError::Weights {
                 path: path.to_path_buf(),
+                format: "safetensors",
                 reason: error.to_string(),
             },
         })?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            tensors: tensors.clone(),
+        Ok(Self::new(path.to_path_buf(), tensors.clone()))
+    }
+
+    /// Reads the headers of all shards that the index `*.safetensors.index.json` names.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) for each shard, [`CheckpointError::Config`] for an index without
+    /// a usable `weight_map`, [`CheckpointError::Tensors`] with every tensor that its shard lacks.
+    pub fn open_shards(index: &Path) -> Result<Self, CheckpointError> {
+        let Index { weight_map } = read_json(index)?;
+        let mut shards = BTreeMap::new();
+        for file in weight_map.values() {
+            // A name that leaves the folder would read anything.
+            if Path::new(file).file_name() != Some(OsStr::new(file)) {
+                return Err(CheckpointError::Config {
+                    path: index.to_path_buf(),
+                    reason: format!("`weight_map` names `{file}`; accepted: a file of the folder"),
+                });
+            }
+            if !shards.contains_key(file) {
+                shards.insert(file, Self::open(&index.with_file_name(file))?.tensors);
+            }
+        }
+        let mut all = Self::new(index.to_path_buf(), BTreeMap::new());
+        let mut problems = Vec::new();
+        for (name, file) in &weight_map {
+            match shards[file].get(name) {
+                Some(tensor) => {
+                    all.tensors.insert(name.clone(), tensor.clone());
+                }
+                None => problems.push(TensorProblem::Data {
+                    name: name.clone(),
+                    reason: format!("the index says that it is in `{file}`, and it is not"),
+                }),
+            }
+        }
+        if problems.is_empty() {
+            Ok(all)
+        } else {
+            Err(all.refuse(problems))
+        }
+    }
+
+    pub(super) fn new(path: PathBuf, tensors: BTreeMap<String, StoredTensor>) -> Self {
+        Self {
+            path,
+            tensors,
             heads: None,
-        })
+        }
+    }
+
+    /// Completes a format by what this file has.
+    pub(super) fn describe(&self, format: Format) -> Format {
+        let shapes = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shape.to_vec()));
+        let prefix = format.prefix_among(self.tensors.keys().map(String::as_str));
+        let format = format.with_prefix(prefix).with_shapes(shapes.collect());
+        match self.heads {
+            Some(layout) => format.with_heads(layout),
+            None => format,
+        }
     }
 
     /// Whether the file has a tensor of this name.

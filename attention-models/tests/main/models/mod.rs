@@ -3,7 +3,11 @@
 mod attention_maps;
 mod checkpoints;
 mod decoders;
+mod encoders;
+mod gguf;
+mod gguf_writer;
 mod goldens;
+mod seq2seq;
 mod vision_transformer;
 
 use std::path::PathBuf;
