@@ -21,7 +21,7 @@ pub(super) struct Relative {
     /// `[heads * buckets]`
     table: Tensor<1>,
     /// The bucket of each distance.
-    buckets: Vec<i32>,
+    buckets: Tensor<1, Int>,
     count: usize,
     bidirectional: bool,
 }
@@ -43,12 +43,13 @@ impl RelativeBias {
     pub(super) fn prepared(&self) -> Relative {
         let table = self.table.weight.val();
         let [count, heads] = table.dims();
+        let buckets = variants::relative_position_buckets(
+            count as u32,
+            self.max_distance as u32,
+            self.bidirectional,
+        );
         Relative {
-            buckets: variants::relative_position_buckets(
-                count as u32,
-                self.max_distance as u32,
-                self.bidirectional,
-            ),
+            buckets: Tensor::from_data(buckets.as_slice(), &table.device()),
             table: table.transpose().reshape([heads * count]),
             count,
             bidirectional: self.bidirectional,
@@ -59,11 +60,9 @@ impl RelativeBias {
 impl Relative {
     /// Adds to the scores of queries, the first of which stands at `offset` among the keys.
     pub fn added_to(&self, options: AttentionOptions, offset: usize) -> AttentionOptions {
-        let device = self.table.device();
-        let buckets = Tensor::<1, Int>::from_data(self.buckets.as_slice(), &device);
         options.with_score_mod(variants::relative_position_bias(
             self.table.clone(),
-            buckets,
+            self.buckets.clone(),
             self.count as u32,
             self.bidirectional,
             offset as u32,

@@ -17,8 +17,10 @@ use super::{RotaryConfig, RotaryScaling};
 /// ```
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct HuggingFaceRotary {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// As older files call it, which may have both.
+    #[serde(rename = "type")]
+    older_type: Option<String>,
     /// `theta`, 10000 without it.
     pub rope_theta: Option<f64>,
     /// The part of a head that is rotated.
@@ -43,7 +45,8 @@ impl HuggingFaceRotary {
     /// # Errors
     /// What the file lacks for its `rope_type`, or that there is no such type.
     pub fn config(&self, head_dim: usize, max_positions: usize) -> Result<RotaryConfig, String> {
-        let kind = self.rope_type.as_deref().unwrap_or("default");
+        let kind = self.rope_type.as_deref().or(self.older_type.as_deref());
+        let kind = kind.unwrap_or("default");
         let part = self.partial_rotary_factor.unwrap_or(1.0);
         let dims = if kind == "proportional" {
             head_dim
