@@ -5,4 +5,6 @@ pub mod checkpoint;
 pub mod diffusion;
 pub mod preprocess;
 pub mod resample;
+#[cfg(feature = "tokenizers")]
+pub mod tokenizer;
 pub mod vit;

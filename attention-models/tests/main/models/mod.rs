@@ -3,7 +3,10 @@
 mod attention_maps;
 mod checkpoints;
 mod diffusion;
+mod gguf;
+mod gguf_writer;
 mod goldens;
+mod tokenizers;
 mod vision_transformer;
 
 use std::path::PathBuf;
