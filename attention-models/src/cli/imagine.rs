@@ -246,7 +246,7 @@ fn pictures(pixels: Tensor<4>) -> Result<Vec<RgbImage>> {
         channels == 3,
         "the autoencoder has {channels} channels; accepted: 3"
     );
-    let values = pixels.into_data().to_vec::<f32>()?;
+    let values = pixels.into_data().try_to_vec::<f32>()?;
     let picture = |values: &[f32]| {
         RgbImage::from_fn(width as u32, height as u32, |x, y| {
             let at = |channel: usize| values[(channel * height + y as usize) * width + x as usize];

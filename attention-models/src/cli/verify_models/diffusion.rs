@@ -9,7 +9,7 @@ use super::{Group, Values};
 use crate::models::diffusion::{
     AutoencoderKl, DiT, Noise, UNet2DConditionModel, UNet2DModel,
     guided::GuidedUNet,
-    schedulers::{Scheduler, SchedulerConfig},
+    schedulers::SchedulerConfig,
 };
 
 pub(super) const GROUP: Group = Group {
@@ -57,7 +57,7 @@ impl Inputs<'_> {
 
     fn numbers(&self, name: &str) -> Result<Vec<f32>> {
         let data = self.data(name)?.convert_dtype(DType::F32);
-        Ok(data.to_vec::<f32>()?)
+        Ok(data.try_to_vec::<f32>()?)
     }
 }
 

@@ -16,14 +16,14 @@
 pub mod blocks;
 mod cast;
 mod control;
-mod dit;
+pub mod dit;
 mod folder;
 pub mod guided;
 mod noise;
 pub mod pipeline;
 pub mod schedulers;
 mod unet;
-mod vae;
+pub mod vae;
 
 pub use control::{AttentionControl, Context, Plain, Site};
 pub use dit::{DiT, DiTConfig};

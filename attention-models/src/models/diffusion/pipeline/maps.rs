@@ -68,7 +68,7 @@ impl WordMaps {
         let mean = total?.div_scalar(maps as f64);
         Some(HeatGrid {
             grid: *grid,
-            values: mean.into_data().to_vec::<f32>().ok()?,
+            values: mean.into_data().try_to_vec::<f32>().ok()?,
         })
     }
 }
