@@ -4,4 +4,5 @@
 pub mod checkpoint;
 pub mod preprocess;
 pub mod resample;
+pub mod swin;
 pub mod vit;

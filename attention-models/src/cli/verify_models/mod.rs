@@ -1,6 +1,7 @@
 //! Conformance of the reference models: what other people's code computed from the same weights
 //! and inputs.
 
+mod swin;
 mod vit;
 
 use std::{collections::BTreeMap, path::Path};
@@ -11,7 +12,7 @@ use burn::tensor::{DType, Device, TensorData};
 use crate::models::checkpoint::Weights;
 
 /// The models that are known here, a line for each group.
-const GROUPS: [&Group; 1] = [&vit::GROUP];
+const GROUPS: [&Group; 2] = [&vit::GROUP, &swin::GROUP];
 
 /// Models that one function runs.
 struct Group {

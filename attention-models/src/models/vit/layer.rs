@@ -7,8 +7,9 @@ use burn::tensor::{
     activation::{gelu, sigmoid, softmax},
 };
 
-use super::{Activation, VisionTransformerConfig};
+use super::{Activation, PositionTable, RelativePositions, VisionTransformerConfig};
 use crate::nn::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig, split_heads};
+use crate::ops::{AttentionOptions, ScoreMod, attention_rows, attention_with_lse};
 
 /// One pre-norm layer: `x += scale * attention(norm(x))`, then `x += scale * mlp(norm(x))`.
 #[derive(Module, Debug)]
@@ -17,6 +18,8 @@ pub struct EncoderLayer {
     pub norm_attention: LayerNorm,
     /// Self-attention over all tokens.
     pub attention: MultiHeadAttention,
+    /// Terms of attention for offsets between patches.
+    pub position_table: Option<PositionTable>,
     /// LayerScale of the attention branch, `[hidden_size]`.
     pub scale_attention: Option<Param<Tensor<1>>>,
     /// Before the MLP.
@@ -45,6 +48,7 @@ pub struct AttentionRows {
     query: Tensor<4>,
     /// `[batch, heads, tokens, head_dim]`
     key: Tensor<4>,
+    score_mod: Option<ScoreMod>,
 }
 
 impl EncoderLayer {
@@ -63,54 +67,88 @@ impl EncoderLayer {
             norm_attention: norm(),
             attention: MultiHeadAttentionConfig::new(width, config.heads)
                 .with_query_bias(config.qkv_bias)
-                .with_key_bias(config.qkv_bias)
+                .with_key_bias(config.qkv_bias && config.key_bias)
                 .with_value_bias(config.qkv_bias)
                 .init(device),
+            position_table: (config.relative_positions == RelativePositions::PerLayer)
+                .then(|| PositionTable::new(config, device)),
             scale_attention: scale(),
             norm_mlp: norm(),
-            mlp: Mlp {
-                inner: LinearConfig::new(width, config.mlp_size).init(device),
-                outer: LinearConfig::new(config.mlp_size, width).init(device),
-                activation: config.activation,
-            },
+            mlp: Mlp::new(width, config.mlp_size, config.activation, device),
             scale_mlp: scale(),
         }
     }
 
-    /// `[batch, tokens, hidden_size]` to the same.
-    pub fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
-        let normalised = self.norm_attention.forward(tokens.clone());
-        let attended = self.attention.forward(MhaInput::self_attn(normalised));
+    /// `[batch, tokens, hidden_size]` to the same; `shared` are the terms that all layers share.
+    pub fn forward(&self, tokens: Tensor<3>, shared: Option<&PositionTable>) -> Tensor<3> {
+        let mut input = MhaInput::self_attn(self.norm_attention.forward(tokens.clone()));
+        input.score_mod = self.score_mod(shared);
+        let attended = self.attention.forward(input);
         let tokens = tokens + scaled(attended, &self.scale_attention);
         let mixed = self.mlp.forward(self.norm_mlp.forward(tokens.clone()));
         tokens + scaled(mixed, &self.scale_mlp)
     }
 
     /// Who attends to whom in this layer, given the layer's input.
-    pub fn attention_rows(&self, tokens: Tensor<3>) -> AttentionRows {
+    pub fn attention_rows(
+        &self,
+        tokens: Tensor<3>,
+        shared: Option<&PositionTable>,
+    ) -> AttentionRows {
         let tokens = self.norm_attention.forward(tokens);
         let attention = &self.attention;
         AttentionRows {
             query: split_heads(attention.query.forward(tokens.clone()), attention.n_heads),
             key: split_heads(attention.key.forward(tokens), attention.n_kv_heads),
+            score_mod: self.score_mod(shared),
         }
+    }
+
+    /// What is added to the scores.
+    fn score_mod(&self, shared: Option<&PositionTable>) -> Option<ScoreMod> {
+        let tables = shared.into_iter().chain(&self.position_table);
+        tables.map(PositionTable::score_mod).reduce(ScoreMod::then)
     }
 }
 
 impl AttentionRows {
-    /// How much each token of `rows` attends to every token, `[batch, heads, rows, tokens]`, by
-    /// composition: only these rows of the matrix exist.
+    /// How much each token of `rows` attends to every token, `[batch, heads, rows, tokens]`: only
+    /// these rows of the matrix exist.
     pub fn probabilities(&self, rows: Range<usize>) -> Tensor<4> {
+        if let Some(score_mod) = &self.score_mod {
+            return self.modified_probabilities(rows, score_mod.clone());
+        }
         let query = self.query.clone().slice_dim(2, rows);
         let scale = (query.dims()[3] as f64).powf(-0.5);
         let scores = query.mul_scalar(scale).matmul(self.key.clone().transpose());
         softmax(scores, 3)
     }
+
+    /// What is added to a score depends on its place, which only the kernels know.
+    fn modified_probabilities(&self, rows: Range<usize>, score_mod: ScoreMod) -> Tensor<4> {
+        let (query, key) = (self.query.clone(), self.key.clone());
+        let options = AttentionOptions::default().with_score_mod(score_mod);
+        let (_, lse) = attention_with_lse(query.clone(), key.clone(), key.clone(), options.clone());
+        attention_rows(query, key, lse, &rows.collect::<Vec<_>>(), options)
+    }
 }
 
 impl Mlp {
-    /// `[batch, tokens, hidden_size]` to the same.
-    pub fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+    pub(in crate::models) fn new(
+        width: usize,
+        inner: usize,
+        activation: Activation,
+        device: &Device,
+    ) -> Self {
+        Self {
+            inner: LinearConfig::new(width, inner).init(device),
+            outer: LinearConfig::new(inner, width).init(device),
+            activation,
+        }
+    }
+
+    /// `[batch, ..., hidden_size]` to the same.
+    pub fn forward<const D: usize>(&self, tokens: Tensor<D>) -> Tensor<D> {
         let inner = self.inner.forward(tokens);
         let inner = match self.activation {
             Activation::Gelu => gelu(inner),

@@ -5,7 +5,10 @@ use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::{Embeddings, EncoderLayer, FinalNorm, Head, VisionTransformerConfig, families};
+use super::{
+    Embeddings, EncoderLayer, FinalNorm, Head, PositionTable, RelativePositions,
+    VisionTransformerConfig, families,
+};
 use crate::models::checkpoint::CheckpointError;
 
 /// A Vision Transformer; see the [module](super) for what it covers.
@@ -15,6 +18,8 @@ pub struct VisionTransformer {
     pub embeddings: Embeddings,
     /// Before the first layer.
     pub pre_norm: Option<LayerNorm>,
+    /// Terms of attention for offsets between patches, which all layers share.
+    pub position_table: Option<PositionTable>,
     /// The stack.
     pub layers: Vec<EncoderLayer>,
     /// After the last layer.
@@ -33,9 +38,10 @@ pub struct VisionTransformer {
 #[derive(Debug, Clone)]
 pub struct VisionTransformerOutput {
     /// `[batch, tokens, hidden_size]`: class token, distillation and register tokens, patches row
-    /// by row. Normalised, except for CLIP.
+    /// by row. Normalised, except for CLIP and BEiT.
     pub last_hidden_state: Tensor<3>,
-    /// `[batch, hidden_size]`: the normalised class token, through the pooler where there is one.
+    /// `[batch, hidden_size]`: the normalised class token, or mean of the patches, through the
+    /// pooler where there is one.
     pub pooled: Tensor<2>,
     /// `[batch, outputs]`, where there is a head: logits, or CLIP's projection.
     pub logits: Option<Tensor<2>>,
@@ -82,6 +88,8 @@ impl VisionTransformerConfig {
         Ok(VisionTransformer {
             embeddings: Embeddings::new(self, device),
             pre_norm: self.pre_norm.then(norm),
+            position_table: (self.relative_positions == RelativePositions::Shared)
+                .then(|| PositionTable::new(self, device)),
             layers: (0..self.layers)
                 .map(|_| EncoderLayer::new(self, device))
                 .collect(),
@@ -96,7 +104,8 @@ impl VisionTransformerConfig {
 
 impl VisionTransformer {
     /// Reads a model folder: `config.json` and `model.safetensors` of transformers' ViT, DeiT,
-    /// DINOv2 (with and without registers) or CLIP vision tower, or of timm's `VisionTransformer`.
+    /// DINOv2 (with and without registers), BEiT or CLIP (its vision tower), or of timm's
+    /// `VisionTransformer`.
     ///
     /// # Errors
     ///
@@ -132,10 +141,9 @@ impl VisionTransformer {
         pixel_values: Tensor<4>,
     ) -> Result<VisionTransformerOutput, AttentionError> {
         let tokens = self.embed(pixel_values)?;
-        let tokens = self
-            .layers
-            .iter()
-            .fold(tokens, |tokens, layer| layer.forward(tokens));
+        let tokens = self.layers.iter().fold(tokens, |tokens, layer| {
+            layer.forward(tokens, self.position_table.as_ref())
+        });
         Ok(self.finish(tokens))
     }
 
@@ -148,7 +156,7 @@ impl VisionTransformer {
     pub fn hidden_states(&self, pixel_values: Tensor<4>) -> Result<Vec<Tensor<3>>, AttentionError> {
         let mut states = vec![self.embed(pixel_values)?];
         for (index, layer) in self.layers.iter().enumerate() {
-            states.push(layer.forward(states[index].clone()));
+            states.push(layer.forward(states[index].clone(), self.position_table.as_ref()));
         }
         Ok(states)
     }
@@ -173,6 +181,10 @@ impl VisionTransformer {
             FinalNorm::ClassToken => {
                 let class = self.norm.forward(token(&tokens, 0));
                 (tokens, class)
+            }
+            FinalNorm::PatchMean => {
+                let mean = self.norm.forward(self.patch_mean(&tokens));
+                (tokens, mean)
             }
         };
         let (logits, distillation) = self.logits(&last_hidden_state, &class);
@@ -204,13 +216,17 @@ impl VisionTransformer {
         }
         let input = match self.config.head {
             Head::ClassAndPatchMean { .. } => {
-                let patches = tokens.clone().slice_dim(1, self.config.prefix_tokens()..);
-                let mean = patches.mean_dim(1).squeeze_dim::<2>(1);
-                Tensor::cat(vec![class.clone(), mean], 1)
+                Tensor::cat(vec![class.clone(), self.patch_mean(tokens)], 1)
             }
             _ => class.clone(),
         };
         (Some(head.forward(input)), None)
+    }
+
+    /// `[batch, tokens, width] -> [batch, width]`
+    fn patch_mean(&self, tokens: &Tensor<3>) -> Tensor<2> {
+        let patches = tokens.clone().slice_dim(1, self.config.prefix_tokens()..);
+        patches.mean_dim(1).squeeze_dim::<2>(1)
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the checkpoints of each family are read: what their configuration says about the sizes,
 //! and what their files call the parts of a [`VisionTransformer`]. One file per family.
 
+mod beit;
 mod clip;
 mod deit;
 mod dinov2;
@@ -24,11 +25,12 @@ struct Family {
     names: NameTable,
 }
 
-const FAMILIES: [&Family; 6] = [
+const FAMILIES: [&Family; 7] = [
     &vit::FAMILY,
     &deit::FAMILY,
     &deit::WITH_TEACHER,
     &dinov2::FAMILY,
+    &beit::FAMILY,
     &clip::FAMILY,
     &timm::FAMILY,
 ];

@@ -1,0 +1,105 @@
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::tensor::{Device, Tensor};
+
+use super::{Batches, Metric, Mnist, Random, Task, mnist::SIDE};
+use crate::models::vit::{Head, VisionTransformer, VisionTransformerConfig};
+
+/// Digits of a test batch.
+const TEST_BATCH: usize = 250;
+const HEAD: Head = Head::ClassToken {
+    outputs: 10,
+    bias: true,
+};
+
+/// A small Vision Transformer learns to read MNIST's digits.
+#[derive(Debug, Clone)]
+pub struct Digits {
+    mnist: Mnist,
+    config: VisionTransformerConfig,
+    batch_size: usize,
+    batches: Batches,
+    random: Random,
+    device: Device,
+}
+
+impl Digits {
+    /// Batches of `batch_size`, in an order that follows from `seed`; data are put on `device`.
+    pub fn new(mnist: Mnist, batch_size: usize, seed: u64, device: &Device) -> Self {
+        let config = VisionTransformerConfig::new(SIDE, 4, 64, 4, 4, 128)
+            .with_channels(1)
+            .with_head(HEAD);
+        Self {
+            batches: Batches::new(mnist.train.len(), batch_size, seed),
+            batch_size,
+            mnist,
+            config,
+            random: Random::new(seed),
+            device: device.clone(),
+        }
+    }
+
+    /// A model of other sizes, for images of one channel and ten labels.
+    pub fn with_model(mut self, config: VisionTransformerConfig) -> Self {
+        self.config = config.with_channels(1).with_head(HEAD);
+        self
+    }
+
+    /// The model.
+    pub fn model(&self) -> &VisionTransformerConfig {
+        &self.config
+    }
+
+    /// Steps until every digit had its turn.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.batches.per_epoch()
+    }
+}
+
+impl Task for Digits {
+    type Model = VisionTransformer;
+
+    fn describe(&self) -> String {
+        let (train, test) = (self.mnist.train.len(), self.mnist.test.len());
+        let batch = self.batch_size;
+        let config = serde_json::to_string(&self.config).unwrap_or_default();
+        format!("digits, {train} to train on, {test} to test, batch {batch}, {config}")
+    }
+
+    fn init(&self, device: &Device) -> VisionTransformer {
+        self.config.init(device)
+    }
+
+    fn loss(&self, model: &VisionTransformer, step: usize) -> Tensor<1> {
+        let indices = self.batches.of(step);
+        let mut random = self.random.fork(step as u64);
+        let device = self.device.clone().autodiff();
+        let images = self
+            .mnist
+            .train
+            .distorted_batch(&indices, &mut random, &device);
+        let labels = self.mnist.train.labels(&indices, &device);
+        let loss = CrossEntropyLossConfig::new().with_smoothing(Some(0.1));
+        loss.init(&device).forward(logits(model, images), labels)
+    }
+
+    /// Of the test digits.
+    fn evaluate(&self, model: &VisionTransformer) -> Vec<Metric> {
+        let test = &self.mnist.test;
+        let indices: Vec<usize> = (0..test.len()).collect();
+        let correct = indices.chunks(TEST_BATCH).map(|indices| {
+            let logits = logits(model, test.batch(indices, &self.device));
+            let answers = logits.argmax(1).squeeze_dim::<1>(1);
+            let labels = test.labels(indices, &self.device);
+            answers.equal(labels).int().sum().into_scalar::<i64>()
+        });
+        let correct: i64 = correct.sum();
+        vec![Metric::new("accuracy", correct as f32 / test.len() as f32)]
+    }
+}
+
+fn logits(model: &VisionTransformer, images: Tensor<4>) -> Tensor<2> {
+    let output = model.forward(images);
+    output
+        .logits
+        .expect("invariant: the task's model has a head")
+}
