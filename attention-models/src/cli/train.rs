@@ -1,12 +1,8 @@
 //! `attention train`: the reference models, from random weights.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
-use burn::module::Module;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
@@ -73,7 +69,9 @@ fn vit(args: &TrainArgs) -> Result<()> {
         .with_evaluate_every(5 * task.steps_per_epoch());
     let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
     let outcome = follow(&trainer, &task)?;
-    write(&outcome, &args.output)
+    task.save(&outcome.model, &args.output)?;
+    println!("{}", args.output.display());
+    Ok(())
 }
 
 impl TrainArgs {
@@ -136,16 +134,4 @@ fn list(metrics: &[Metric]) -> String {
         .iter()
         .map(|metric| format!("{} {:.4}", metric.name, metric.value));
     listed.collect::<Vec<_>>().join(", ")
-}
-
-/// The model's parameters as Burn records them.
-fn write<M: Module>(outcome: &Outcome<M>, folder: &Path) -> Result<()> {
-    let path = folder.join("model.bpk");
-    outcome
-        .model
-        .clone()
-        .save_file(&path)
-        .with_context(|| format!("`{}` cannot be written", path.display()))?;
-    println!("{}", path.display());
-    Ok(())
 }

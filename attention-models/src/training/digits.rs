@@ -1,7 +1,11 @@
+use std::path::Path;
+
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Tensor};
+use serde_json::json;
 
-use super::{Batches, Metric, Mnist, Random, Task, mnist::SIDE};
+use super::mnist::{DEVIATION, MEAN, SIDE};
+use super::{Batches, Metric, Mnist, Random, Task, TrainingError};
 use crate::models::vit::{Head, VisionTransformer, VisionTransformerConfig};
 
 /// Digits of a test batch.
@@ -42,6 +46,34 @@ impl Digits {
     pub fn with_model(mut self, config: VisionTransformerConfig) -> Self {
         self.config = config.with_channels(1).with_head(HEAD);
         self
+    }
+
+    /// Writes a trained model as a folder that transformers reads, with what happens to an image
+    /// before it.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainingError::File`] for a folder that cannot be written.
+    pub fn save(&self, model: &VisionTransformer, folder: &Path) -> Result<(), TrainingError> {
+        let refuse = |reason: String| TrainingError::file(folder, reason);
+        model
+            .save(folder)
+            .map_err(|error| refuse(error.to_string()))?;
+        let preprocessor = json!({
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": true,
+            "size": { "height": SIDE, "width": SIDE },
+            "resample": 2,
+            "do_center_crop": false,
+            "do_rescale": true,
+            "rescale_factor": 1.0 / 255.0,
+            "do_normalize": true,
+            "image_mean": [MEAN],
+            "image_std": [DEVIATION],
+        });
+        let path = folder.join("preprocessor_config.json");
+        std::fs::write(path, format!("{preprocessor:#}\n"))
+            .map_err(|error| refuse(error.to_string()))
     }
 
     /// The model.

@@ -10,8 +10,8 @@ use super::{Random, TrainingError};
 pub const SIDE: usize = 28;
 const PIXELS: usize = SIDE * SIDE;
 /// Of all digits' bytes over 255.
-const MEAN: f32 = 0.1307;
-const DEVIATION: f32 = 0.3081;
+pub const MEAN: f32 = 0.1307;
+pub const DEVIATION: f32 = 0.3081;
 
 /// Handwritten digits (LeCun et al. 1998), those to train on and those to test with.
 #[derive(Debug, Clone)]

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{SwinConfig, SwinTransformer, SwinVersion};
-use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable, Source::Whole};
+use crate::models::checkpoint::{Checkpoint, CheckpointError, Format, NameTable, Source::Whole};
 use crate::models::vit::Activation;
 
 const V1: [&str; 2] = ["SwinForImageClassification", "SwinModel"];
@@ -155,5 +156,46 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<SwinTransformer, Ch
     let model = config
         .try_init(device)
         .map_err(|error| checkpoint.invalid_config(error))?;
-    checkpoint.weights()?.load_into(model, &NAMES)
+    let weights = checkpoint.weights()?;
+    let mut model = weights.load_into(model, &NAMES)?;
+    model.format = Some(checkpoint.format(&weights, &NAMES));
+    Ok(model)
+}
+
+/// How a model of this configuration is written, whatever made it.
+pub(super) fn format(config: &SwinConfig) -> Format {
+    let (kind, classes, prefix) = match config.version {
+        SwinVersion::V1 => ("swin", V1, "swin."),
+        SwinVersion::V2 => ("swinv2", V2, "swinv2."),
+    };
+    let class = classes[usize::from(config.labels.is_none())];
+    let labels = 0..config.labels.unwrap_or(0);
+    let names: serde_json::Map<_, _> = labels
+        .map(|label| (label.to_string(), json!(label.to_string())))
+        .collect();
+    let file = json!({
+        "architectures": [class],
+        "model_type": kind,
+        "depths": config.depths,
+        "dtype": "float32",
+        "embed_dim": config.embed_dim,
+        "hidden_act": match config.activation {
+            Activation::Gelu => "gelu",
+            Activation::QuickGelu => "quick_gelu",
+        },
+        "hidden_size": config.width(config.depths.len() - 1),
+        "id2label": names,
+        "image_size": config.image_size,
+        "layer_norm_eps": config.norm_epsilon,
+        "mlp_ratio": config.mlp_ratio,
+        "num_channels": config.channels,
+        "num_heads": config.heads,
+        "patch_size": config.patch_size,
+        "pretrained_window_sizes": config.pretrained_windows,
+        "qkv_bias": config.qkv_bias,
+        "use_absolute_embeddings": config.absolute_positions,
+        "window_size": config.window,
+    });
+    let prefix = if config.labels.is_some() { prefix } else { "" };
+    Format::new(file, NAMES).with_prefix(prefix)
 }

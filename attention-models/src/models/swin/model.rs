@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::windows::Windows;
 use super::{PatchMerging, SwinBlock, SwinConfig, SwinEmbeddings, SwinVersion, families};
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, Format};
 
 /// A Swin Transformer; see the [module](super).
 #[derive(Module, Debug)]
@@ -22,6 +22,9 @@ pub struct SwinTransformer {
     pub head: Option<Linear>,
     #[module(skip)]
     config: SwinConfig,
+    /// How it is written.
+    #[module(skip)]
+    pub(super) format: Option<Format>,
 }
 
 /// Blocks on one grid, and the step to the next.
@@ -79,6 +82,7 @@ impl SwinConfig {
                 .labels
                 .map(|labels| LinearConfig::new(width, labels).init(device)),
             config: self.clone(),
+            format: None,
         })
     }
 }
@@ -93,6 +97,20 @@ impl SwinTransformer {
     /// architecture, or every tensor that does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
         families::load(folder, device)
+    }
+
+    /// Writes the model as a folder that transformers reads: as the one that it was read from, or
+    /// from its configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: a folder that cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        let format = match &self.format {
+            Some(format) => format.clone(),
+            None => families::format(&self.config),
+        };
+        format.save(self, folder)
     }
 
     /// The sizes and variants of this model.
@@ -179,11 +197,7 @@ impl SwinStage {
     /// `[batch, rows, columns, width]`, to twice the width and half the grid where there is a next
     /// stage.
     pub fn forward(&self, tokens: Tensor<4>) -> Tensor<4> {
-        let windows = self.windows(&tokens);
-        let blocks = self.blocks.iter().zip(windows.iter().cycle());
-        let tokens = blocks.fold(tokens, |tokens, (block, windows)| {
-            block.forward(tokens, windows)
-        });
+        let tokens = self.tokens_before(tokens, self.blocks.len());
         match &self.merging {
             Some(merging) => merging.forward(tokens),
             None => tokens,
@@ -210,11 +224,18 @@ impl SwinStage {
             });
         };
         let windows = self.windows(&tokens);
-        let blocks = self.blocks[..block].iter().zip(windows.iter().cycle());
-        let tokens = blocks.fold(tokens, |tokens, (block, windows)| {
-            block.forward(tokens, windows)
-        });
+        let tokens = self.tokens_before(tokens, block);
         Ok(shown.probabilities(tokens, &windows[block % 2]))
+    }
+
+    /// The input of a block, given the stage's; of a block that the stage does not have, the output
+    /// of the last.
+    pub fn tokens_before(&self, tokens: Tensor<4>, block: usize) -> Tensor<4> {
+        let windows = self.windows(&tokens);
+        let blocks = self.blocks.iter().zip(windows.iter().cycle());
+        blocks.take(block).fold(tokens, |tokens, (block, windows)| {
+            block.forward(tokens, windows)
+        })
     }
 
     /// The windows of even blocks and of odd ones.

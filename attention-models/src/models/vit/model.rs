@@ -9,7 +9,7 @@ use super::{
     Embeddings, EncoderLayer, FinalNorm, Head, PositionTable, RelativePositions,
     VisionTransformerConfig, families,
 };
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, Format};
 
 /// A Vision Transformer; see the [module](super) for what it covers.
 #[derive(Module, Debug)]
@@ -32,6 +32,9 @@ pub struct VisionTransformer {
     pub distillation_head: Option<Linear>,
     #[module(skip)]
     config: VisionTransformerConfig,
+    /// Of the folder that was read.
+    #[module(skip)]
+    pub(super) format: Option<Format>,
 }
 
 /// What a Vision Transformer computes from a batch of images.
@@ -98,6 +101,7 @@ impl VisionTransformerConfig {
             head,
             distillation_head,
             config: self.clone(),
+            format: None,
         })
     }
 }
@@ -113,6 +117,20 @@ impl VisionTransformer {
     /// architecture, or every tensor that does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
         families::load(folder, device)
+    }
+
+    /// Writes the model as a folder: as the one that it was read from, or, where it was made from a
+    /// configuration, as transformers' ViT.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: a folder that cannot be written, or a configuration that is no ViT's.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        let format = match &self.format {
+            Some(format) => format.clone(),
+            None => families::vit_format(&self.config, folder)?,
+        };
+        format.save(self, folder)
     }
 
     /// The sizes and variants of this model.

@@ -3,7 +3,7 @@ use attention_models::cli::verify_models::check_model_golden;
 use super::golden;
 use crate::support::devices;
 
-fn passes(name: &str, outputs: &[&str]) {
+pub(super) fn passes(name: &str, outputs: &[&str]) {
     for device in devices() {
         let folder = golden(name);
         let file = folder.join("io.safetensors");
@@ -31,6 +31,11 @@ fn deit_computes_what_transformers_computes() {
         "logits",
     ];
     passes("deit", &outputs);
+}
+
+#[test]
+fn beit_computes_what_transformers_computes() {
+    passes("beit", &["attentions", "hidden_states", "logits"]);
 }
 
 #[test]

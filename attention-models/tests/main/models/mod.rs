@@ -3,6 +3,7 @@
 mod attention_maps;
 mod checkpoints;
 mod goldens;
+mod swin;
 mod vision_transformer;
 
 use std::path::PathBuf;

@@ -16,6 +16,8 @@ use burn::tensor::Device;
 use super::{VisionTransformer, VisionTransformerConfig};
 use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable, Weights};
 
+pub(super) use vit::format as vit_format;
+
 /// The classes whose folders one table of names covers.
 struct Family {
     /// As `architectures` in `config.json`, or `timm_class`.
@@ -63,5 +65,7 @@ fn load_checkpoint(
     let model = config
         .try_init(device)
         .map_err(|error| checkpoint.invalid_config(error))?;
-    weights.load_into(model, &family.names)
+    let mut model = weights.load_into(model, &family.names)?;
+    model.format = Some(checkpoint.format(&weights, &family.names));
+    Ok(model)
 }
