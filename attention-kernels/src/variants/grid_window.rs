@@ -27,7 +27,7 @@ fn same_window(at: &Place, captured: &Captured) -> Vector<bool, Lanes> {
         ((at.query / columns + lead) / window).equal(&((at.key / columns + lead) / window));
     let same_column =
         ((at.query % columns + lead) / window).equal(&((at.key % columns + lead) / window));
-    same_row.and(same_column)
+    same_row.vec_and(same_column)
 }
 
 /// [`grid_position_bias`](super::grid_position_bias) within windows of `window` by `window` on a grid

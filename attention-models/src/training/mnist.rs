@@ -104,6 +104,15 @@ impl DigitImages {
         as_images(values.collect(), device)
     }
 
+    /// Digits as `[batch, 1, 28, 28]` from -1 (black) to 1.
+    pub fn signed_batch(&self, indices: &[usize], device: &Device) -> Tensor<4> {
+        let values = indices
+            .iter()
+            .flat_map(|index| self.pixels(*index))
+            .map(|byte| f32::from(*byte) / 127.5 - 1.0);
+        as_images(values.collect(), device)
+    }
+
     /// As [`batch`](Self::batch), each digit slightly turned, sheared, zoomed and moved.
     pub fn distorted_batch(
         &self,
