@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, Progress, Saved};
@@ -101,6 +101,7 @@ impl Trainer {
         let device = self.device.clone().autodiff();
         device.seed(self.config.seed);
         let mut model = task.init(&device);
+        model.visit(&mut Draw);
         let mut optimizer = self.config.optimizer();
         let mut schedule = self.config.schedule();
         let mut progress = Progress {
@@ -186,6 +187,15 @@ impl Trainer {
         model
             .try_load_record(record)
             .map_err(|error| TrainingError::file(&self.folder, error))
+    }
+}
+
+/// Draws parameters in the order of the module, not of their first use.
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
     }
 }
 

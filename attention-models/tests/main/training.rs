@@ -64,18 +64,28 @@ fn a_stopped_run_goes_on_to_the_bits_of_one_that_was_not() {
     let [data, whole, parts] = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let task = task(data.path(), &device);
     let trainer = |folder: &Path| Trainer::new(short_run(11), folder, &device);
+    let die_at = |last: usize| {
+        let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut die = |event: Event<'_>| {
+                if matches!(event, Event::Step { step, .. } if step == last) {
+                    panic!("killed");
+                }
+            };
+            let _ = trainer(parts.path()).run(&task, &mut die);
+        }));
+        assert!(killed.is_err());
+    };
+    // Both begin as one: other tests draw from the device's generator at the same time.
+    die_at(4);
+    let [from, to] = [&parts, &whole].map(|run| run.path().join("step-3"));
+    fs::create_dir(&to).unwrap();
+    for file in fs::read_dir(from).unwrap().flatten() {
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
     let whole = trainer(whole.path()).run(&task, &mut |_| {}).unwrap();
 
-    // Dies after 8 steps, 2 behind its checkpoint.
-    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut die = |event: Event<'_>| {
-            if let Event::Step { step: 8, .. } = event {
-                panic!("killed");
-            }
-        };
-        let _ = trainer(parts.path()).run(&task, &mut die);
-    }));
-    assert!(killed.is_err());
+    // 2 steps behind its checkpoint.
+    die_at(8);
     let mut resumed_at = None;
     let mut note = |event: Event<'_>| {
         if let Event::Resumed(step) = event {
