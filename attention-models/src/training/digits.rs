@@ -120,11 +120,13 @@ impl Task for Digits {
         let indices: Vec<usize> = (0..test.len()).collect();
         let correct = indices.chunks(TEST_BATCH).map(|indices| {
             let logits = logits(model, test.batch(indices, &self.device));
-            let answers = logits.argmax(1).squeeze_dim::<1>(1);
-            let labels = test.labels(indices, &self.device);
-            answers.equal(labels).int().sum().into_scalar::<i64>()
+            let answers = logits.argmax(1).into_data();
+            let pairs = answers.iter::<i64>().zip(indices);
+            pairs
+                .filter(|(answer, index)| *answer == i64::from(test.label(**index)))
+                .count()
         });
-        let correct: i64 = correct.sum();
+        let correct: usize = correct.sum();
         vec![Metric::new("accuracy", correct as f32 / test.len() as f32)]
     }
 }

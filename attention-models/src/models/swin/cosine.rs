@@ -15,8 +15,8 @@ const LARGEST_SCALE: f32 = 100.0;
 /// offsets, which goes on to larger windows (Liu et al. 2022, <https://arxiv.org/abs/2111.09883>).
 #[derive(Module, Debug)]
 pub struct CosineAttention {
-    /// The logarithm of each head's factor, `[heads]`; a factor is at most 100.
-    pub logit_scale: Param<Tensor<1>>,
+    /// The logarithm of each head's factor, `[heads, 1, 1]`; a factor is at most 100.
+    pub logit_scale: Param<Tensor<3>>,
     /// From the two offsets.
     pub inner: Linear,
     /// To a term for each head.
@@ -34,7 +34,7 @@ impl CosineAttention {
     ) -> Self {
         let value = 10f64.ln();
         Self {
-            logit_scale: Initializer::Constant { value }.init([heads], device),
+            logit_scale: Initializer::Constant { value }.init([heads, 1, 1], device),
             inner: LinearConfig::new(2, INNER).init(device),
             outer: LinearConfig::new(INNER, heads)
                 .with_bias(false)
@@ -55,8 +55,7 @@ impl CosineAttention {
             vectors / length.clamp_min(1e-12)
         };
         let scale = self.logit_scale.val().clamp_max(LARGEST_SCALE.ln()).exp();
-        let [heads] = scale.dims();
-        (unit(query) * scale.reshape([1, heads, 1, 1]), unit(key))
+        (unit(query) * scale.unsqueeze_dim(0), unit(key))
     }
 
     /// The term of each offset and head, `[(2 * window - 1)^2, heads]`.
