@@ -1,6 +1,7 @@
 //! The `attention` command line.
 
 pub mod bench;
+mod classify;
 mod devices;
 mod heatmap;
 mod mask;
@@ -10,6 +11,7 @@ mod roofline;
 mod see;
 mod table;
 mod terrain;
+mod train;
 pub mod verify;
 pub mod verify_models;
 
@@ -38,6 +40,8 @@ enum Command {
     /// List the devices that are compiled in and found, and what each offers
     Devices,
     See(see::SeeArgs),
+    Classify(classify::ClassifyArgs),
+    Train(train::TrainArgs),
     Mask(mask::MaskArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -52,6 +56,8 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Devices => devices::run(),
         Command::See(args) => see::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Train(args) => train::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Mask(args) => mask::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),

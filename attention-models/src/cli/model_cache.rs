@@ -8,13 +8,22 @@ use directories::ProjectDirs;
 /// The folder of a fetched model: `models/NAME` in `$ATTENTION_CACHE`, or in the user's cache
 /// folder. It need not exist.
 pub fn folder(name: &str) -> Option<PathBuf> {
+    Some(cache()?.join("models").join(name))
+}
+
+/// The folder of fetched data: `data/NAME` beside the models. It need not exist.
+pub fn data(name: &str) -> Option<PathBuf> {
+    Some(cache()?.join("data").join(name))
+}
+
+fn cache() -> Option<PathBuf> {
     let cache = match std::env::var_os("ATTENTION_CACHE") {
         Some(cache) => PathBuf::from(cache),
         None => ProjectDirs::from("", "", "attention")?
             .cache_dir()
             .to_path_buf(),
     };
-    Some(cache.join("models").join(name))
+    Some(cache)
 }
 
 /// What `model` names: a folder, a file such as a GGUF, or the name of a fetched model.

@@ -12,6 +12,7 @@ pub mod preprocess;
 pub mod resample;
 #[cfg(feature = "cube")]
 pub mod seq2seq;
+pub mod swin;
 #[cfg(feature = "tokenizers")]
 pub mod tokenizer;
 pub mod vit;

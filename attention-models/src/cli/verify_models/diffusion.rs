@@ -7,8 +7,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::{Group, Values};
 use crate::models::diffusion::{
-    AutoencoderKl, DiT, Noise, UNet2DConditionModel, UNet2DModel,
-    guided::GuidedUNet,
+    AutoencoderKl, DiT, Noise, UNet2DConditionModel, UNet2DModel, guided::GuidedUNet,
     schedulers::SchedulerConfig,
 };
 

@@ -5,6 +5,7 @@ mod decoders;
 mod diffusion;
 mod encoders;
 mod seq2seq;
+mod swin;
 mod vit;
 
 use std::{collections::BTreeMap, path::Path};
@@ -15,8 +16,9 @@ use burn::tensor::{DType, Device, TensorData};
 use crate::models::checkpoint::Weights;
 
 /// The models that are known here, a line for each group.
-const GROUPS: [&Group; 6] = [
+const GROUPS: [&Group; 7] = [
     &vit::GROUP,
+    &swin::GROUP,
     &encoders::GROUP,
     &encoders::DEBERTA,
     &decoders::GROUP,

@@ -105,6 +105,30 @@ impl Checkpoint {
         T::deserialize(&self.config).map_err(|error| self.invalid_config(error))
     }
 
+    /// The part of a model that has its own configuration in `field`, as CLIP's towers have, as a
+    /// folder of `class` with the same weights; `more` fields are added to that configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Config`] when there is no such field.
+    pub fn part<const N: usize>(
+        &self,
+        field: &str,
+        class: &str,
+        more: [(&str, Value); N],
+    ) -> Result<Self, CheckpointError> {
+        let Some(part) = self.config[field].as_object() else {
+            return Err(self.invalid_config(format!("missing field `{field}`")));
+        };
+        let mut part = part.clone();
+        part.insert("architectures".into(), vec![class].into());
+        part.extend(more.map(|(field, value)| (field.to_string(), value)));
+        Ok(Self {
+            config: Value::Object(part),
+            files: self.files.clone(),
+        })
+    }
+
     /// The error for a configuration that parses and makes no sense.
     pub fn invalid_config(&self, reason: impl std::fmt::Display) -> CheckpointError {
         CheckpointError::Config {

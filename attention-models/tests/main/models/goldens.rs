@@ -18,6 +18,11 @@ fn deit_computes_what_transformers_computes() {
 }
 
 #[test]
+fn beit_computes_what_transformers_computes() {
+    passes("beit", &["attentions", "hidden_states", "logits"]);
+}
+
+#[test]
 fn dinov2_computes_what_transformers_computes() {
     let outputs = [
         "attentions",

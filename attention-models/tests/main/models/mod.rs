@@ -9,6 +9,7 @@ mod gguf;
 mod gguf_writer;
 mod goldens;
 mod seq2seq;
+mod swin;
 mod tokenizers;
 mod vision_transformer;
 
