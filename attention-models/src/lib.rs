@@ -8,6 +8,8 @@ pub mod device;
 pub mod models;
 pub mod nn;
 pub mod ops;
+#[cfg(feature = "training")]
+pub mod training;
 
 /// The examples of the README, which have to compile.
 #[cfg(doctest)]

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod cache;
+mod data;
 mod demo;
 mod lint;
 mod matrix;
@@ -58,6 +59,9 @@ enum Task {
     /// List or fetch pretrained models
     #[command(subcommand)]
     Models(models::Models),
+    /// List or fetch data to train on
+    #[command(subcommand)]
+    Data(data::Data),
 }
 
 fn main() -> ExitCode {
@@ -82,5 +86,6 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Roofline(roofline) => roofline.run(),
         Task::Startup(startup) => startup.run(),
         Task::Models(command) => command.run(),
+        Task::Data(command) => command.run(),
     }
 }

@@ -19,7 +19,9 @@
 //! | [`big_bird`] | window, global and given blocks |
 //! | [`alibi`] | scores fall with distance |
 //! | [`relative_position_bias`] | T5's buckets of distances |
-//! | [`grid_position_bias`] | Swin's offsets in two dimensions |
+//! | [`grid_position_bias`], [`window_position_bias`] | Swin's offsets in two dimensions |
+//! | [`class_grid_position_bias`] | BEiT's: a class token before the grid |
+//! | [`grid_window`] | Swin's windows, shifted or not, on a grid that stays as it is |
 //! | [`softcap`] | scores squashed by `tanh` |
 //! | [`dropout`], [`dropout_seeded_by`], [`given_dropout`] | probabilities dropped, the others scaled up |
 //!
@@ -39,6 +41,7 @@ mod causal;
 mod documents;
 mod dropout;
 mod grid_position_bias;
+mod grid_window;
 mod key_range;
 mod longformer;
 mod padding;
@@ -54,7 +57,8 @@ pub use big_bird::big_bird;
 pub use causal::causal;
 pub use documents::same_document;
 pub use dropout::{dropout, dropout_seeded_by, given_dropout};
-pub use grid_position_bias::grid_position_bias;
+pub use grid_position_bias::{class_grid_position_bias, grid_position_bias};
+pub use grid_window::{grid_window, window_position_bias};
 pub use key_range::key_range;
 pub use longformer::flagged_tokens;
 pub use padding::padding;

@@ -1,6 +1,7 @@
 //! The `attention` command line.
 
 pub mod bench;
+mod classify;
 mod devices;
 mod heatmap;
 mod mask;
@@ -9,6 +10,8 @@ mod photo;
 mod roofline;
 mod see;
 mod table;
+mod terrain;
+mod train;
 pub mod verify;
 pub mod verify_models;
 
@@ -37,10 +40,13 @@ enum Command {
     /// List the devices that are compiled in and found, and what each offers
     Devices,
     See(see::SeeArgs),
+    Classify(classify::ClassifyArgs),
+    Train(train::TrainArgs),
     Mask(mask::MaskArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
     Roofline(roofline::RooflineArgs),
+    Terrain(terrain::TerrainArgs),
 }
 
 /// Runs the program with the arguments of the process.
@@ -50,9 +56,12 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Devices => devices::run(),
         Command::See(args) => see::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Train(args) => train::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Mask(args) => mask::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Terrain(args) => terrain::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

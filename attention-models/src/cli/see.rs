@@ -14,7 +14,7 @@ use image::RgbImage;
 use super::heatmap::{self, HeatMap};
 use super::{model_cache, photo};
 use crate::models::preprocess::{ImageProcessor, Resample, whole_photo_size};
-use crate::models::vit::VisionTransformer;
+use crate::models::vit::{RelativePositions, VisionTransformer};
 
 /// The longest side of a picture with one map, in pixels.
 const SINGLE_SIDE: usize = 1024;
@@ -188,7 +188,11 @@ fn preprocess(
         (input.clone(), input)
     } else {
         let config = model.config();
-        let target = whole_photo_size(size, config.image_size, config.patch_size);
+        let target = match config.relative_positions {
+            RelativePositions::None => whole_photo_size(size, config.image_size, config.patch_size),
+            // They fit no other image.
+            _ => [config.image_size; 2],
+        };
         let input = photo::resize(source, target, processor.resample);
         (source.clone(), input)
     };

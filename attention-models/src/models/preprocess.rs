@@ -32,10 +32,10 @@ pub struct ImageProcessor {
     pub rescale_factor: f64,
     /// Whether the mean is taken off and the deviation divided out.
     pub do_normalize: bool,
+    /// Per channel: three, or one for a model of grey images.
+    pub image_mean: Vec<f64>,
     /// Per channel.
-    pub image_mean: [f64; 3],
-    /// Per channel.
-    pub image_std: [f64; 3],
+    pub image_std: Vec<f64>,
 }
 
 /// A size as image processors write it.
@@ -110,8 +110,8 @@ impl Default for ImageProcessor {
             do_rescale: true,
             rescale_factor: 1.0 / 255.0,
             do_normalize: true,
-            image_mean: [0.485, 0.456, 0.406],
-            image_std: [0.229, 0.224, 0.225],
+            image_mean: vec![0.485, 0.456, 0.406],
+            image_std: vec![0.229, 0.224, 0.225],
         }
     }
 }
@@ -128,10 +128,19 @@ impl ImageProcessor {
         let Ok(text) = std::fs::read(&path) else {
             return Ok(Self::default());
         };
-        serde_json::from_slice(&text).map_err(|error| CheckpointError::Config {
-            path,
-            reason: error.to_string(),
-        })
+        let refuse = |reason: String| CheckpointError::Config {
+            path: path.clone(),
+            reason,
+        };
+        let processor: Self =
+            serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
+        let channels = [&processor.image_mean, &processor.image_std].map(Vec::len);
+        if channels != [1; 2] && channels != [3; 2] {
+            return Err(refuse(format!(
+                "`image_mean` and `image_std` have {channels:?} numbers; accepted: three each, or one"
+            )));
+        }
+        Ok(processor)
     }
 
     /// The size `[height, width]` to which a photo of `size` is resized, and the part of it that
@@ -156,7 +165,8 @@ impl ImageProcessor {
         (resized, area)
     }
 
-    /// Bytes `[height][width][rgb]` as a tensor `[1, 3, height, width]`, rescaled and normalised.
+    /// Bytes `[height][width][rgb]` as a tensor `[1, 3, height, width]`, rescaled and normalised; of
+    /// one channel, the brightness, where there is one mean.
     ///
     /// # Panics
     ///
@@ -173,22 +183,34 @@ impl ImageProcessor {
         } else {
             1.0
         };
+        let grey = self.image_mean.len() == 1;
         let mut values = Vec::with_capacity(rgb.len());
-        for channel in 0..3 {
+        for (channel, (mean, std)) in self.image_mean.iter().zip(&self.image_std).enumerate() {
             let (mean, std) = if self.do_normalize {
-                (self.image_mean[channel], self.image_std[channel])
+                (*mean, *std)
             } else {
                 (0.0, 1.0)
             };
-            values.extend(
-                rgb.iter()
-                    .skip(channel)
-                    .step_by(3)
-                    .map(|byte| ((f64::from(*byte) * rescale - mean) / std) as f32),
-            );
+            let value = |pixel: &[u8; 3]| {
+                let byte = if grey {
+                    brightness(*pixel)
+                } else {
+                    f64::from(pixel[channel])
+                };
+                ((byte * rescale - mean) / std) as f32
+            };
+            values.extend(rgb.as_chunks::<3>().0.iter().map(value));
         }
-        Tensor::from_data(TensorData::new(values, [1, 3, size[0], size[1]]), device)
+        let channels = self.image_mean.len();
+        let shape = [1, channels, size[0], size[1]];
+        Tensor::from_data(TensorData::new(values, shape), device)
     }
+}
+
+/// As PIL's conversion to `L` weighs the colours (ITU-R 601).
+fn brightness(pixel: [u8; 3]) -> f64 {
+    let [red, green, blue] = pixel.map(f64::from);
+    (0.299 * red + 0.587 * green + 0.114 * blue).round()
 }
 
 impl Size {
@@ -274,6 +296,24 @@ mod tests {
             value(51.0, 0.406, 0.225),
         ];
         assert_eq!(pixels.as_slice::<f32>().unwrap(), expected);
+    }
+
+    #[test]
+    fn one_mean_takes_the_brightness() {
+        let processor = ImageProcessor {
+            image_mean: vec![0.5],
+            image_std: vec![0.25],
+            ..ImageProcessor::default()
+        };
+        let pixels = processor.normalize(&[0, 128, 255, 51, 51, 51], [1, 2], &Device::flex());
+        assert_eq!(pixels.dims(), [1, 1, 1, 2]);
+        let value = |byte: f64| ((byte / 255.0 - 0.5) / 0.25) as f32;
+        let pixels = pixels.into_data();
+        // 0.587 * 128 + 0.114 * 255 = 104.2
+        assert_eq!(
+            pixels.as_slice::<f32>().unwrap(),
+            [value(104.0), value(51.0)]
+        );
     }
 
     #[test]

@@ -4,6 +4,6 @@ mod differential;
 mod multi_head;
 
 pub use differential::{DifferentialAttention, DifferentialAttentionConfig};
-#[cfg(feature = "models")]
-pub(crate) use multi_head::split_heads;
 pub use multi_head::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig};
+#[cfg(feature = "models")]
+pub(crate) use multi_head::{merge_heads, split_heads};

@@ -9,3 +9,5 @@ mod models;
 mod oracle;
 mod rows;
 mod support;
+#[cfg(feature = "cli")]
+mod training;

@@ -13,6 +13,7 @@ pub(super) const GROUP: Group = Group {
         "vit",
         "deit",
         "dinov2",
+        "beit",
         "clip_vision",
         "timm_vit",
         "dinov2_s14",
@@ -103,7 +104,7 @@ impl<'a> Computed<'a> {
         let probabilities = layers.map(|(layer, tokens)| {
             let length = tokens.dims()[1];
             layer
-                .attention_rows(tokens.clone())
+                .attention_rows(tokens.clone(), self.model.position_table.as_ref())
                 .probabilities(0..length)
         });
         Tensor::stack(probabilities.collect(), 0)

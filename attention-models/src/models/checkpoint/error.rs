@@ -7,7 +7,8 @@ pub enum CheckpointError {
     /// A file of the folder is absent or cannot be read.
     #[error(
         "`{}` cannot be read ({reason}); accepted: a folder with `config.json` and \
-         `model.safetensors`",
+         `model.safetensors` (diffusers: `diffusion_pytorch_model.safetensors`), whole or in \
+         shards, or a GGUF file",
         path.display()
     )]
     Unreadable {
@@ -34,12 +35,22 @@ pub enum CheckpointError {
         /// The architectures that can be read here.
         accepted: Vec<&'static str>,
     },
-    /// The weights are truncated or are no safetensors file.
-    #[error("`{}` is not a whole safetensors file: {reason}", path.display())]
+    /// The weights are truncated or are no safetensors or GGUF file.
+    #[error("`{}` is not a whole {format} file: {reason}", path.display())]
     Weights {
         /// The file.
         path: PathBuf,
+        /// `safetensors` or `GGUF`.
+        format: &'static str,
         /// What the reader said.
+        reason: String,
+    },
+    /// A file cannot be written.
+    #[error("`{}` cannot be written: {reason}", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
         reason: String,
     },
     /// Tensors are missing, unknown, of another shape, or unreadable.

@@ -1,22 +1,36 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{DType, Shape, Tensor, TensorData};
-use burn_store::burn_pack::{self, Tensor as StoredTensor};
+use burn::module::Module;
+use burn::tensor::{DType, TensorData};
+use burn_store::burn_pack::Tensor as StoredTensor;
 use burn_store::{
-    ApplyError, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext,
-    ModuleSnapshot, ModuleStore, PyTorchToBurnAdapter, SafetensorsStore, SafetensorsStoreError,
-    bridge,
+    ApplyError, FloatCastAdapter, ModuleAdapter, ModuleSnapshot, ModuleStore, PyTorchToBurnAdapter,
+    SafetensorsStore, SafetensorsStoreError, bridge,
 };
 
-use super::names::{Location, NameTable};
+use serde::Deserialize;
+
+use super::folder::read_json;
+use super::format::Format;
+use super::names::{HeadLayout, Location, NameTable};
+use super::place::{Place, Wanted};
+use super::view::View;
 use super::{CheckpointError, TensorProblem};
 
-/// An open safetensors file. Tensors are read when a module takes them, not before.
+/// Open files of weights. Tensors are read when a module takes them, not before.
 pub struct Weights {
     path: PathBuf,
     tensors: BTreeMap<String, StoredTensor>,
+    heads: Option<HeadLayout>,
+}
+
+/// What an index of shards says.
+#[derive(Deserialize)]
+struct Index {
+    /// The shard of each tensor.
+    weight_map: BTreeMap<String, String>,
 }
 
 impl Weights {
@@ -35,13 +49,74 @@ impl Weights {
             },
             error => CheckpointError::Weights {
                 path: path.to_path_buf(),
+                format: "safetensors",
                 reason: error.to_string(),
             },
         })?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            tensors: tensors.clone(),
-        })
+        Ok(Self::new(path.to_path_buf(), tensors.clone()))
+    }
+
+    /// Reads the headers of all shards that the index `*.safetensors.index.json` names.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) for each shard, [`CheckpointError::Config`] for an index without
+    /// a usable `weight_map`, [`CheckpointError::Tensors`] with every tensor that its shard lacks.
+    pub fn open_shards(index: &Path) -> Result<Self, CheckpointError> {
+        let Index { weight_map } = read_json(index)?;
+        let mut shards = BTreeMap::new();
+        for file in weight_map.values() {
+            // A name that leaves the folder would read anything.
+            if Path::new(file).file_name() != Some(OsStr::new(file)) {
+                return Err(CheckpointError::Config {
+                    path: index.to_path_buf(),
+                    reason: format!("`weight_map` names `{file}`; accepted: a file of the folder"),
+                });
+            }
+            if !shards.contains_key(file) {
+                shards.insert(file, Self::open(&index.with_file_name(file))?.tensors);
+            }
+        }
+        let mut all = Self::new(index.to_path_buf(), BTreeMap::new());
+        let mut problems = Vec::new();
+        for (name, file) in &weight_map {
+            match shards[file].get(name) {
+                Some(tensor) => {
+                    all.tensors.insert(name.clone(), tensor.clone());
+                }
+                None => problems.push(TensorProblem::Data {
+                    name: name.clone(),
+                    reason: format!("the index says that it is in `{file}`, and it is not"),
+                }),
+            }
+        }
+        if problems.is_empty() {
+            Ok(all)
+        } else {
+            Err(all.refuse(problems))
+        }
+    }
+
+    pub(super) fn new(path: PathBuf, tensors: BTreeMap<String, StoredTensor>) -> Self {
+        Self {
+            path,
+            tensors,
+            heads: None,
+        }
+    }
+
+    /// Completes a format by what this file has.
+    pub(super) fn describe(&self, format: Format) -> Format {
+        let shapes = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shape.to_vec()));
+        let prefix = format.prefix_among(self.tensors.keys().map(String::as_str));
+        let format = format.with_prefix(prefix).with_shapes(shapes.collect());
+        match self.heads {
+            Some(layout) => format.with_heads(layout),
+            None => format,
+        }
     }
 
     /// Whether the file has a tensor of this name.
@@ -67,10 +142,18 @@ impl Weights {
             .collect()
     }
 
+    /// How a fused query-key-value projection of this file groups its heads, where it
+    /// interleaves them: needed for [`Source::Heads`](super::Source::Heads).
+    #[must_use]
+    pub fn with_heads(mut self, layout: HeadLayout) -> Self {
+        self.heads = Some(layout);
+        self
+    }
+
     /// Gives the module the file's tensors, as `f32`, in Burn's layouts.
     ///
-    /// Tensors of the same elements in the same order are taken whatever their shape: leading
-    /// axes of length 1, and the kernel of a convolution where the module has a matrix.
+    /// Tensors of the same elements in the same order are taken whatever their shape: axes of
+    /// length 1, and the kernel of a convolution where the module has a matrix.
     ///
     /// # Errors
     ///
@@ -82,14 +165,16 @@ impl Weights {
         table: &NameTable,
     ) -> Result<M, CheckpointError> {
         let prefix = table.prefix_among(self.tensors.keys().map(String::as_str));
+        let contains = |name: &str| self.contains(name);
         let mut used = BTreeSet::new();
         let mut ready = Vec::new();
         let mut problems = Vec::new();
-        for wanted in wanted_tensors(&module) {
-            let location = table.locate(&wanted.name, prefix);
-            let found = self.tensors.get(&location.name);
-            let fitted = fit(found, &wanted, &location);
-            used.insert(location.name);
+        for place in Place::of_all(&module, table, prefix, contains) {
+            let found = self.tensors.get(&place.location.name);
+            let fitted = place
+                .view(self.heads)
+                .and_then(|view| fit(found, &place.wanted, &place.location, view));
+            used.insert(place.location.name);
             match fitted {
                 Ok(tensor) => ready.push(tensor),
                 Err(problem) if problems.contains(&problem) => {}
@@ -125,63 +210,17 @@ impl Weights {
     }
 }
 
-/// A tensor that a module needs, by PyTorch's name and shape.
-struct Wanted {
-    name: String,
-    shape: Shape,
-}
-
-/// What the module's parameters would be called and shaped in PyTorch. Nothing is initialised.
-fn wanted_tensors(module: &impl Module) -> Vec<Wanted> {
-    #[derive(Default)]
-    struct Walk {
-        path: Vec<String>,
-        containers: Vec<String>,
-        wanted: Vec<Wanted>,
-    }
-
-    impl ModuleVisitor for Walk {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let shape = param.lazy_shape();
-            let burn = bridge::deferred(self.path.join("."), DType::F32, shape, None, || {
-                Err(burn_pack::Error::ValidationError("described only".into()))
-            });
-            let torch = BurnToPyTorchAdapter.adapt(burn, ModuleContext::new(&self.containers));
-            self.wanted.push(Wanted {
-                name: torch.name.clone(),
-                shape: torch.shape.clone(),
-            });
-        }
-
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.path.push(name.to_string());
-            self.containers.push(container.to_string());
-        }
-
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-            self.containers.pop();
-        }
-    }
-
-    let mut walk = Walk::default();
-    module.visit(&mut walk);
-    walk.wanted
-}
-
 /// The file's tensor under the module's name and in the module's shape.
 fn fit(
     found: Option<&StoredTensor>,
     wanted: &Wanted,
     location: &Location,
+    view: View,
 ) -> Result<StoredTensor, TensorProblem> {
-    let (part, parts) = location.rows.unwrap_or((0, 1));
-    let mut accepted = wanted.shape.to_vec();
-    accepted[0] *= parts;
     let Some(found) = found else {
         return Err(TensorProblem::Missing {
             name: location.name.clone(),
-            accepted,
+            accepted: view.file_shape,
         });
     };
     if !found.dtype.is_float() {
@@ -190,42 +229,39 @@ fn fit(
             reason: format!("its type is {:?}; accepted: floating point", found.dtype),
         });
     }
-    if !same_elements(&found.shape, &accepted) {
+    if !same_elements(&found.shape, &view.file_shape) {
         return Err(TensorProblem::Shape {
             name: location.name.clone(),
             given: found.shape.to_vec(),
-            accepted,
+            accepted: view.file_shape,
         });
     }
     let mut tensor = found.clone();
     tensor.name = wanted.name.clone();
-    if found.shape == wanted.shape {
+    if view.is_whole() && found.shape == wanted.shape {
         return Ok(tensor);
     }
     let (name, dtype, shape) = (wanted.name.clone(), tensor.dtype, wanted.shape.clone());
     let take = move |data: TensorData| {
-        let length = data.as_bytes().len() / parts;
-        let bytes = data.as_bytes()[part * length..(part + 1) * length].to_vec();
+        let bytes = view.gather(data.as_bytes(), dtype.size());
         TensorData::from_bytes_vec(bytes, shape.clone(), dtype)
     };
-    Ok(bridge::map_data(
-        tensor,
-        name,
-        dtype,
-        wanted.shape.clone(),
-        take,
-    ))
+    let shape = wanted.shape.clone();
+    Ok(bridge::map_data(tensor, name, dtype, shape, take))
 }
 
-/// Whether a row-major tensor of one shape can be read as the other: they differ by leading axes
-/// of length 1, or by how the columns of a matrix are split into axes.
+/// Whether a row-major tensor of one shape can be read as the other: they differ by axes of
+/// length 1, or by how the columns of a matrix are split into axes.
 fn same_elements(given: &[usize], accepted: &[usize]) -> bool {
-    fn without_leading_ones(shape: &[usize]) -> &[usize] {
-        let ones = shape.iter().take_while(|length| **length == 1).count();
-        &shape[ones..]
-    }
+    let without_ones = |shape: &[usize]| -> Vec<usize> {
+        shape
+            .iter()
+            .copied()
+            .filter(|length| *length != 1)
+            .collect()
+    };
     let columns = |shape: &[usize]| shape[1..].iter().product::<usize>();
-    without_leading_ones(given) == without_leading_ones(accepted)
+    without_ones(given) == without_ones(accepted)
         || accepted.len() == 2
             && given.len() > 2
             && given[0] == accepted[0]

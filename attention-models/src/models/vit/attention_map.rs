@@ -29,10 +29,11 @@ impl VisionTransformer {
             });
         };
         let tokens = self.embed(pixel_values)?;
+        let shared = self.position_table.as_ref();
         let tokens = self.layers[..layer]
             .iter()
-            .fold(tokens, |tokens, layer| layer.forward(tokens));
-        let row = shown.attention_rows(tokens).probabilities(0..1);
+            .fold(tokens, |tokens, layer| layer.forward(tokens, shared));
+        let row = shown.attention_rows(tokens, shared).probabilities(0..1);
         Ok(row.squeeze_dim::<3>(2))
     }
 
@@ -61,7 +62,7 @@ impl VisionTransformer {
             .zip(&states)
             .rev()
             .fold(row, |row, (layer, tokens)| {
-                let attention = layer.attention_rows(tokens.clone());
+                let attention = layer.attention_rows(tokens.clone(), self.position_table.as_ref());
                 let through = (0..length).step_by(ROLLOUT_ROWS).map(|start| {
                     let rows = start..(start + ROLLOUT_ROWS).min(length);
                     let weights = row.clone().slice_dim(2, rows.clone());

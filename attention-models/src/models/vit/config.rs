@@ -24,6 +24,23 @@ pub enum FinalNorm {
     AllTokens,
     /// To the class token on its way into the pooled output only (CLIP).
     ClassToken,
+    /// To the mean of the patch tokens, which takes the class token's place in the pooled output
+    /// (BEiT).
+    PatchMean,
+}
+
+/// Whether attention has learned terms for the offset from key to query on the grid of patches
+/// (BEiT). They fit images of the trained size only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelativePositions {
+    /// It has none.
+    #[default]
+    None,
+    /// Each layer has its own.
+    PerLayer,
+    /// All layers share one table.
+    Shared,
 }
 
 /// What is computed from the normalised tokens.
@@ -33,7 +50,8 @@ pub enum Head {
     /// Nothing.
     #[default]
     None,
-    /// A linear layer on the class token (ViT, timm; CLIP's projection has no bias).
+    /// A linear layer on the class token, or on what takes its place (ViT, timm, BEiT; CLIP's
+    /// projection has no bias).
     ClassToken {
         /// Width of the output: labels, or the projection.
         outputs: usize,
@@ -87,6 +105,15 @@ pub struct VisionTransformerConfig {
     /// Whether the projections to queries, keys and values have a bias.
     #[config(default = true)]
     pub qkv_bias: bool,
+    /// Whether the projection to keys has a bias where those to queries and values have one.
+    #[config(default = true)]
+    pub key_bias: bool,
+    /// Whether each token has a learned position.
+    #[config(default = true)]
+    pub absolute_positions: bool,
+    /// Whether attention has learned terms for offsets between patches.
+    #[config(default = "RelativePositions::None")]
+    pub relative_positions: RelativePositions,
     /// A second learned token after the class token.
     #[config(default = false)]
     pub distillation_token: bool,
@@ -161,6 +188,13 @@ impl VisionTransformerConfig {
                 argument: "head",
                 given: format!("{:?}", self.head),
                 accepted: "a head without distillation, or a distillation token".into(),
+            });
+        }
+        if self.relative_positions != RelativePositions::None && self.prefix_tokens() > 1 {
+            return Err(AttentionError::Value {
+                argument: "relative_positions",
+                given: format!("{:?}", self.relative_positions),
+                accepted: "none, or no other token than the class token before the patches".into(),
             });
         }
         Ok(())

@@ -3,7 +3,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::VisionTransformerConfig;
+use super::{RelativePositions, VisionTransformerConfig};
 use crate::models::resample::{Bicubic, resize_grid};
 
 /// From pixels to tokens: patch projection, learned tokens in front, learned positions.
@@ -19,10 +19,11 @@ pub struct Embeddings {
     /// `[1, register_tokens, hidden_size]`
     pub register_tokens: Option<Param<Tensor<3>>>,
     /// `[1, prefix + grid^2, hidden_size]`
-    pub positions: Param<Tensor<3>>,
+    pub positions: Option<Param<Tensor<3>>>,
     channels: usize,
     patch_size: usize,
     trained_grid: usize,
+    fixed_grid: bool,
     register_positions: bool,
     #[module(skip)]
     position_filter: Bicubic,
@@ -46,10 +47,13 @@ impl Embeddings {
             class_token: token(1),
             distillation_token: config.distillation_token.then(|| token(1)),
             register_tokens: (config.register_tokens > 0).then(|| token(config.register_tokens)),
-            positions: token(config.prefix_positions() + config.trained_grid().pow(2)),
+            positions: config
+                .absolute_positions
+                .then(|| token(config.prefix_positions() + config.trained_grid().pow(2))),
             channels: config.channels,
             patch_size: config.patch_size,
             trained_grid: config.trained_grid(),
+            fixed_grid: config.relative_positions != RelativePositions::None,
             register_positions: config.register_positions,
             position_filter: config.position_filter,
         }
@@ -70,7 +74,19 @@ impl Embeddings {
                 ),
             });
         }
-        Ok([height / side, width / side])
+        let grid = [height / side, width / side];
+        if self.fixed_grid && grid != [self.trained_grid; 2] {
+            let trained = self.trained_grid * side;
+            return Err(AttentionError::Shape {
+                argument: "pixel_values",
+                given: pixel_values.dims().to_vec(),
+                accepted: format!(
+                    "[batch, {}, {trained}, {trained}], for which relative positions were learned",
+                    self.channels
+                ),
+            });
+        }
+        Ok(grid)
     }
 
     /// `[batch, channels, height, width] -> [batch, tokens, hidden_size]`
@@ -91,7 +107,11 @@ impl Embeddings {
         }
         let prefix = tokens.iter().map(|token| token.dims()[1]).sum();
         tokens.push(patches);
-        let tokens = Tensor::cat(tokens, 1) + self.positions_for(grid, prefix);
+        let tokens = Tensor::cat(tokens, 1);
+        let tokens = match &self.positions {
+            Some(positions) => tokens + self.fitted(positions.val(), grid, prefix),
+            None => tokens,
+        };
         Ok(match registers {
             Some(registers) if !self.register_positions => {
                 let front = tokens.clone().slice_dim(1, 0..prefix);
@@ -112,8 +132,7 @@ impl Embeddings {
     }
 
     /// The learned positions, those of the patches resampled to `grid`.
-    fn positions_for(&self, grid: [usize; 2], prefix: usize) -> Tensor<3> {
-        let positions = self.positions.val();
+    fn fitted(&self, positions: Tensor<3>, grid: [usize; 2], prefix: usize) -> Tensor<3> {
         let trained = self.trained_grid;
         if grid == [trained; 2] {
             return positions;

@@ -7,9 +7,9 @@ use burn::tensor::{
     activation::{gelu, sigmoid},
 };
 
-use super::{Activation, VisionTransformerConfig};
+use super::{Activation, PositionTable, RelativePositions, VisionTransformerConfig};
 use crate::nn::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig, split_heads};
-use crate::ops::{AttentionOptions, attention_rows, attention_with_lse};
+use crate::ops::{AttentionOptions, ScoreMod, attention_rows, attention_with_lse};
 
 /// One pre-norm layer: `x += scale * attention(norm(x))`, then `x += scale * mlp(norm(x))`.
 #[derive(Module, Debug)]
@@ -18,6 +18,8 @@ pub struct EncoderLayer {
     pub norm_attention: LayerNorm,
     /// Self-attention over all tokens.
     pub attention: MultiHeadAttention,
+    /// Terms of attention for offsets between patches.
+    pub position_table: Option<PositionTable>,
     /// LayerScale of the attention branch, `[hidden_size]`.
     pub scale_attention: Option<Param<Tensor<1>>>,
     /// Before the MLP.
@@ -48,6 +50,7 @@ pub struct AttentionRows {
     key: Tensor<4>,
     /// `[batch, heads, tokens]`
     lse: Tensor<3>,
+    options: AttentionOptions,
 }
 
 impl EncoderLayer {
@@ -66,38 +69,55 @@ impl EncoderLayer {
             norm_attention: norm(),
             attention: MultiHeadAttentionConfig::new(width, config.heads)
                 .with_query_bias(config.qkv_bias)
-                .with_key_bias(config.qkv_bias)
+                .with_key_bias(config.qkv_bias && config.key_bias)
                 .with_value_bias(config.qkv_bias)
                 .init(device),
+            position_table: (config.relative_positions == RelativePositions::PerLayer)
+                .then(|| PositionTable::new(config, device)),
             scale_attention: scale(),
             norm_mlp: norm(),
-            mlp: Mlp {
-                inner: LinearConfig::new(width, config.mlp_size).init(device),
-                outer: LinearConfig::new(config.mlp_size, width).init(device),
-                activation: config.activation,
-            },
+            mlp: Mlp::new(width, config.mlp_size, config.activation, device),
             scale_mlp: scale(),
         }
     }
 
-    /// `[batch, tokens, hidden_size]` to the same.
-    pub fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
-        let normalised = self.norm_attention.forward(tokens.clone());
-        let attended = self.attention.forward(MhaInput::self_attn(normalised));
+    /// `[batch, tokens, hidden_size]` to the same; `shared` are the terms that all layers share.
+    pub fn forward(&self, tokens: Tensor<3>, shared: Option<&PositionTable>) -> Tensor<3> {
+        let mut input = MhaInput::self_attn(self.norm_attention.forward(tokens.clone()));
+        input.score_mod = self.score_mod(shared);
+        let attended = self.attention.forward(input);
         let tokens = tokens + scaled(attended, &self.scale_attention);
         let mixed = self.mlp.forward(self.norm_mlp.forward(tokens.clone()));
         tokens + scaled(mixed, &self.scale_mlp)
     }
 
     /// Who attends to whom in this layer, given the layer's input.
-    pub fn attention_rows(&self, tokens: Tensor<3>) -> AttentionRows {
+    pub fn attention_rows(
+        &self,
+        tokens: Tensor<3>,
+        shared: Option<&PositionTable>,
+    ) -> AttentionRows {
         let tokens = self.norm_attention.forward(tokens);
         let attention = &self.attention;
         let query = split_heads(attention.query.forward(tokens.clone()), attention.n_heads);
         let key = split_heads(attention.key.forward(tokens), attention.n_kv_heads);
-        let options = AttentionOptions::default();
-        let (_, lse) = attention_with_lse(query.clone(), key.clone(), key.clone(), options);
-        AttentionRows { query, key, lse }
+        let options = match self.score_mod(shared) {
+            Some(score_mod) => AttentionOptions::default().with_score_mod(score_mod),
+            None => AttentionOptions::default(),
+        };
+        let (_, lse) = attention_with_lse(query.clone(), key.clone(), key.clone(), options.clone());
+        AttentionRows {
+            query,
+            key,
+            lse,
+            options,
+        }
+    }
+
+    /// What is added to the scores.
+    fn score_mod(&self, shared: Option<&PositionTable>) -> Option<ScoreMod> {
+        let tables = shared.into_iter().chain(&self.position_table);
+        tables.map(PositionTable::score_mod).reduce(ScoreMod::then)
     }
 }
 
@@ -107,13 +127,26 @@ impl AttentionRows {
     pub fn probabilities(&self, rows: Range<usize>) -> Tensor<4> {
         let (query, key, lse) = (self.query.clone(), self.key.clone(), self.lse.clone());
         let rows: Vec<_> = rows.collect();
-        attention_rows(query, key, lse, &rows, AttentionOptions::default())
+        attention_rows(query, key, lse, &rows, self.options.clone())
     }
 }
 
 impl Mlp {
-    /// `[batch, tokens, hidden_size]` to the same.
-    pub fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+    pub(in crate::models) fn new(
+        width: usize,
+        inner: usize,
+        activation: Activation,
+        device: &Device,
+    ) -> Self {
+        Self {
+            inner: LinearConfig::new(width, inner).init(device),
+            outer: LinearConfig::new(inner, width).init(device),
+            activation,
+        }
+    }
+
+    /// `[batch, ..., hidden_size]` to the same.
+    pub fn forward<const D: usize>(&self, tokens: Tensor<D>) -> Tensor<D> {
         let inner = self.inner.forward(tokens);
         let inner = match self.activation {
             Activation::Gelu => gelu(inner),

@@ -5,7 +5,8 @@
 //! One module covers [ViT](https://arxiv.org/abs/2010.11929),
 //! [DeiT](https://arxiv.org/abs/2012.12877) (distillation token),
 //! [DINOv2](https://arxiv.org/abs/2304.07193) (LayerScale), also
-//! [with registers](https://arxiv.org/abs/2309.16588), the vision tower of
+//! [with registers](https://arxiv.org/abs/2309.16588),
+//! [BEiT](https://arxiv.org/abs/2106.08254) (relative positions), the vision tower of
 //! [CLIP](https://arxiv.org/abs/2103.00020) and timm's `VisionTransformer`; `families` says how
 //! their checkpoints are read.
 //!
@@ -27,8 +28,10 @@ mod embeddings;
 mod families;
 mod layer;
 mod model;
+mod position_table;
 
-pub use config::{Activation, FinalNorm, Head, VisionTransformerConfig};
+pub use config::{Activation, FinalNorm, Head, RelativePositions, VisionTransformerConfig};
 pub use embeddings::Embeddings;
 pub use layer::{AttentionRows, EncoderLayer, Mlp};
 pub use model::{VisionTransformer, VisionTransformerOutput};
+pub use position_table::PositionTable;

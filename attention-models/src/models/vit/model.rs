@@ -5,8 +5,11 @@ use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::{Embeddings, EncoderLayer, FinalNorm, Head, VisionTransformerConfig, families};
-use crate::models::checkpoint::CheckpointError;
+use super::{
+    Embeddings, EncoderLayer, FinalNorm, Head, PositionTable, RelativePositions,
+    VisionTransformerConfig, families,
+};
+use crate::models::checkpoint::{CheckpointError, Format};
 
 /// A Vision Transformer; see the [module](super) for what it covers.
 #[derive(Module, Debug)]
@@ -15,6 +18,8 @@ pub struct VisionTransformer {
     pub embeddings: Embeddings,
     /// Before the first layer.
     pub pre_norm: Option<LayerNorm>,
+    /// Terms of attention for offsets between patches, which all layers share.
+    pub position_table: Option<PositionTable>,
     /// The stack.
     pub layers: Vec<EncoderLayer>,
     /// After the last layer.
@@ -27,15 +32,19 @@ pub struct VisionTransformer {
     pub distillation_head: Option<Linear>,
     #[module(skip)]
     config: VisionTransformerConfig,
+    /// Of the folder that was read.
+    #[module(skip)]
+    pub(super) format: Option<Format>,
 }
 
 /// What a Vision Transformer computes from a batch of images.
 #[derive(Debug, Clone)]
 pub struct VisionTransformerOutput {
     /// `[batch, tokens, hidden_size]`: class token, distillation and register tokens, patches row
-    /// by row. Normalised, except for CLIP.
+    /// by row. Normalised, except for CLIP and BEiT.
     pub last_hidden_state: Tensor<3>,
-    /// `[batch, hidden_size]`: the normalised class token, through the pooler where there is one.
+    /// `[batch, hidden_size]`: the normalised class token, or mean of the patches, through the
+    /// pooler where there is one.
     pub pooled: Tensor<2>,
     /// `[batch, outputs]`, where there is a head: logits, or CLIP's projection.
     pub logits: Option<Tensor<2>>,
@@ -82,6 +91,8 @@ impl VisionTransformerConfig {
         Ok(VisionTransformer {
             embeddings: Embeddings::new(self, device),
             pre_norm: self.pre_norm.then(norm),
+            position_table: (self.relative_positions == RelativePositions::Shared)
+                .then(|| PositionTable::new(self, device)),
             layers: (0..self.layers)
                 .map(|_| EncoderLayer::new(self, device))
                 .collect(),
@@ -90,13 +101,15 @@ impl VisionTransformerConfig {
             head,
             distillation_head,
             config: self.clone(),
+            format: None,
         })
     }
 }
 
 impl VisionTransformer {
     /// Reads a model folder: `config.json` and `model.safetensors` of transformers' ViT, DeiT,
-    /// DINOv2 (with and without registers) or CLIP vision tower, or of timm's `VisionTransformer`.
+    /// DINOv2 (with and without registers), BEiT or CLIP (its vision tower), or of timm's
+    /// `VisionTransformer`.
     ///
     /// # Errors
     ///
@@ -104,6 +117,20 @@ impl VisionTransformer {
     /// architecture, or every tensor that does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
         families::load(folder, device)
+    }
+
+    /// Writes the model as a folder: as the one that it was read from, or, where it was made from a
+    /// configuration, as transformers' ViT.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: a folder that cannot be written, or a configuration that is no ViT's.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        let format = match &self.format {
+            Some(format) => format.clone(),
+            None => families::vit_format(&self.config, folder)?,
+        };
+        format.save(self, folder)
     }
 
     /// The sizes and variants of this model.
@@ -132,10 +159,9 @@ impl VisionTransformer {
         pixel_values: Tensor<4>,
     ) -> Result<VisionTransformerOutput, AttentionError> {
         let tokens = self.embed(pixel_values)?;
-        let tokens = self
-            .layers
-            .iter()
-            .fold(tokens, |tokens, layer| layer.forward(tokens));
+        let tokens = self.layers.iter().fold(tokens, |tokens, layer| {
+            layer.forward(tokens, self.position_table.as_ref())
+        });
         Ok(self.finish(tokens))
     }
 
@@ -148,7 +174,7 @@ impl VisionTransformer {
     pub fn hidden_states(&self, pixel_values: Tensor<4>) -> Result<Vec<Tensor<3>>, AttentionError> {
         let mut states = vec![self.embed(pixel_values)?];
         for (index, layer) in self.layers.iter().enumerate() {
-            states.push(layer.forward(states[index].clone()));
+            states.push(layer.forward(states[index].clone(), self.position_table.as_ref()));
         }
         Ok(states)
     }
@@ -173,6 +199,10 @@ impl VisionTransformer {
             FinalNorm::ClassToken => {
                 let class = self.norm.forward(token(&tokens, 0));
                 (tokens, class)
+            }
+            FinalNorm::PatchMean => {
+                let mean = self.norm.forward(self.patch_mean(&tokens));
+                (tokens, mean)
             }
         };
         let (logits, distillation) = self.logits(&last_hidden_state, &class);
@@ -204,13 +234,17 @@ impl VisionTransformer {
         }
         let input = match self.config.head {
             Head::ClassAndPatchMean { .. } => {
-                let patches = tokens.clone().slice_dim(1, self.config.prefix_tokens()..);
-                let mean = patches.mean_dim(1).squeeze_dim::<2>(1);
-                Tensor::cat(vec![class.clone(), mean], 1)
+                Tensor::cat(vec![class.clone(), self.patch_mean(tokens)], 1)
             }
             _ => class.clone(),
         };
         (Some(head.forward(input)), None)
+    }
+
+    /// `[batch, tokens, width] -> [batch, width]`
+    fn patch_mean(&self, tokens: &Tensor<3>) -> Tensor<2> {
+        let patches = tokens.clone().slice_dim(1, self.config.prefix_tokens()..);
+        patches.mean_dim(1).squeeze_dim::<2>(1)
     }
 }
 

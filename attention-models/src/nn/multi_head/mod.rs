@@ -231,7 +231,7 @@ pub(crate) fn split_heads(tensor: Tensor<3>, heads: usize) -> Tensor<4> {
 }
 
 /// `[batch, heads, seq, dim]` as `[batch, seq, heads * dim]`.
-pub(super) fn merge_heads(tensor: Tensor<4>) -> Tensor<3> {
+pub(crate) fn merge_heads(tensor: Tensor<4>) -> Tensor<3> {
     let [batch, heads, seq, dim] = tensor.dims();
     tensor.swap_dims(1, 2).reshape([batch, seq, heads * dim])
 }

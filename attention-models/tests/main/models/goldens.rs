@@ -1,20 +1,4 @@
-use attention_models::cli::verify_models::check_model_golden;
-
-use super::golden;
-use crate::support::devices;
-
-fn passes(name: &str, outputs: &[&str]) {
-    for device in devices() {
-        let folder = golden(name);
-        let file = folder.join("io.safetensors");
-        let rows = check_model_golden(name, &file, &folder, &device).unwrap();
-        let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
-        assert_eq!(names, outputs);
-        for row in rows {
-            assert!(row.passes(), "{name} on {device:?}: {row:?}");
-        }
-    }
-}
+use super::passes;
 
 #[test]
 fn vit_computes_what_transformers_computes() {
@@ -31,6 +15,11 @@ fn deit_computes_what_transformers_computes() {
         "logits",
     ];
     passes("deit", &outputs);
+}
+
+#[test]
+fn beit_computes_what_transformers_computes() {
+    passes("beit", &["attentions", "hidden_states", "logits"]);
 }
 
 #[test]

@@ -1,4 +1,6 @@
-use attention_models::models::vit::{Head, VisionTransformer, VisionTransformerConfig};
+use attention_models::models::vit::{
+    Head, RelativePositions, VisionTransformer, VisionTransformerConfig,
+};
 use attention_models::ops::AttentionError;
 use burn::tensor::{Device, Distribution, Tensor};
 
@@ -116,9 +118,66 @@ fn gradients_reach_every_kind_of_parameter() {
         let gradient = weight.val().grad(&gradients).unwrap();
         assert!(gradient.abs().sum().into_scalar::<f32>() > 0.0);
     }
-    let positions = model.embeddings.positions.val().grad(&gradients).unwrap();
+    let positions = model
+        .embeddings
+        .positions
+        .as_ref()
+        .unwrap()
+        .val()
+        .grad(&gradients)
+        .unwrap();
     assert!(positions.abs().sum().into_scalar::<f32>() > 0.0);
     let scale = layer.scale_mlp.as_ref().unwrap().val();
     let scale = scale.grad(&gradients).unwrap();
     assert!(scale.abs().sum().into_scalar::<f32>() > 0.0);
+}
+
+#[test]
+fn relative_positions_fit_images_of_the_trained_size_only() {
+    let device = Device::flex();
+    let model = VisionTransformer::load(&golden("beit"), &device).unwrap();
+    let error = model
+        .try_forward(Tensor::zeros([1, 3, 40, 32], &device))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("[batch, 3, 32, 32]"), "{error}");
+}
+
+#[test]
+fn layers_can_share_one_table_of_relative_positions() {
+    let device = Device::flex().autodiff();
+    let config = small().with_absolute_positions(false);
+    let model = config
+        .with_relative_positions(RelativePositions::Shared)
+        .init(&device);
+    let image = Tensor::random([1, 3, 32, 32], Distribution::Default, &device);
+    let loss = model.forward(image).last_hidden_state.square().sum();
+    let gradients = loss.backward();
+    let table = model.position_table.as_ref().unwrap().table.val();
+    assert_eq!(table.dims(), [7 * 7 + 3, 3]);
+    let gradient = table.grad(&gradients).unwrap();
+    assert!(gradient.abs().sum().into_scalar::<f32>() > 0.0);
+}
+
+#[test]
+fn a_saved_model_is_read_back_as_it_was() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let head = Head::ClassToken {
+        outputs: 5,
+        bias: true,
+    };
+    let model = small().with_channels(1).with_head(head).init(&device);
+    model.save(folder.path()).unwrap();
+    let read = VisionTransformer::load(folder.path(), &device).unwrap();
+    assert_eq!(read.config(), model.config());
+    let image = Tensor::random([1, 1, 32, 32], Distribution::Default, &device);
+    let expected = model.forward(image.clone()).logits.unwrap().into_data();
+    let given = read.forward(image).logits.unwrap().into_data();
+    given.assert_eq(&expected, true);
+    let error = small()
+        .with_pre_norm(true)
+        .init(&device)
+        .save(folder.path());
+    assert!(error.unwrap_err().to_string().contains("no ViT"));
 }

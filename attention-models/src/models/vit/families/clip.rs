@@ -1,4 +1,5 @@
-//! `CLIPVisionModel` and `CLIPVisionModelWithProjection` of transformers.
+//! `CLIPVisionModel` and `CLIPVisionModelWithProjection` of transformers, and the vision tower of
+//! `CLIPModel`.
 
 use super::super::{FinalNorm, Head, VisionTransformerConfig};
 use super::{Family, hugging_face::HuggingFaceConfig};
@@ -49,9 +50,29 @@ pub(super) const FAMILY: Family = Family {
             ("norm", Whole("post_layernorm")),
         ],
         heads: &[("head", Whole("visual_projection"))],
-        ignored: &["embeddings.position_ids"],
+        // The other tower, where a file has both.
+        ignored: &[
+            "embeddings.position_ids",
+            "text_model.*",
+            "text_projection.weight",
+            "logit_scale",
+        ],
     },
 };
+
+/// The class whose folders hold a text tower too.
+pub(super) const BOTH_TOWERS: &str = "CLIPModel";
+
+/// The vision tower of a folder of both.
+pub(super) fn tower(checkpoint: &Checkpoint) -> Result<Checkpoint, CheckpointError> {
+    #[derive(serde::Deserialize)]
+    struct BothTowers {
+        projection_dim: usize,
+    }
+    let BothTowers { projection_dim } = checkpoint.config()?;
+    let projection = ("projection_dim", projection_dim.into());
+    checkpoint.part("vision_config", WITH_PROJECTION, [projection])
+}
 
 fn config(
     checkpoint: &Checkpoint,

@@ -1,9 +1,13 @@
 //! `ViTForImageClassification` and `ViTModel`, also DINO's, of transformers.
 
-use super::super::{Head, VisionTransformerConfig};
+use std::path::Path;
+
+use serde_json::json;
+
+use super::super::{Activation, Head, VisionTransformerConfig};
 use super::{Family, hugging_face::HuggingFaceConfig};
 use crate::models::checkpoint::{
-    Checkpoint, CheckpointError, NameTable,
+    Checkpoint, CheckpointError, Format, NameTable,
     Source::{self, Whole},
     Weights,
 };
@@ -82,4 +86,76 @@ fn config(
         .sizes(checkpoint)?
         .with_pooler(weights.contains("pooler.dense.weight"))
         .with_head(head))
+}
+
+/// How a model of this configuration is written, whatever made it.
+pub(in super::super) fn format(
+    config: &VisionTransformerConfig,
+    folder: &Path,
+) -> Result<Format, CheckpointError> {
+    let (class, labels, prefix) = match config.head {
+        Head::None => ("ViTModel", 0, ""),
+        Head::ClassToken {
+            outputs,
+            bias: true,
+        } => ("ViTForImageClassification", outputs, "vit."),
+        _ => return Err(no_vit(folder)),
+    };
+    // What the file says has to describe the whole model.
+    let plain = VisionTransformerConfig::new(
+        config.image_size,
+        config.patch_size,
+        config.hidden_size,
+        config.layers,
+        config.heads,
+        config.mlp_size,
+    )
+    .with_channels(config.channels)
+    .with_activation(config.activation)
+    .with_norm_epsilon(config.norm_epsilon)
+    .with_qkv_bias(config.qkv_bias)
+    .with_pooler(config.pooler)
+    .with_head(config.head);
+    if plain != *config {
+        return Err(no_vit(folder));
+    }
+    let names: serde_json::Map<_, _> = (0..labels)
+        .map(|label| (label.to_string(), json!(label.to_string())))
+        .collect();
+    let numbers: serde_json::Map<_, _> = (0..labels)
+        .map(|label| (label.to_string(), json!(label)))
+        .collect();
+    let file = json!({
+        "architectures": [class],
+        "model_type": "vit",
+        "attention_probs_dropout_prob": 0.0,
+        "dtype": "float32",
+        "encoder_stride": config.patch_size,
+        "hidden_act": match config.activation {
+            Activation::Gelu => "gelu",
+            Activation::QuickGelu => "quick_gelu",
+        },
+        "hidden_dropout_prob": 0.0,
+        "hidden_size": config.hidden_size,
+        "id2label": names,
+        "image_size": config.image_size,
+        "initializer_range": 0.02,
+        "intermediate_size": config.mlp_size,
+        "label2id": numbers,
+        "layer_norm_eps": config.norm_epsilon,
+        "num_attention_heads": config.heads,
+        "num_channels": config.channels,
+        "num_hidden_layers": config.layers,
+        "patch_size": config.patch_size,
+        "qkv_bias": config.qkv_bias,
+    });
+    Ok(Format::new(file, FAMILY.names).with_prefix(prefix))
+}
+
+fn no_vit(folder: &Path) -> CheckpointError {
+    CheckpointError::Config {
+        path: folder.join("config.json"),
+        reason: "the model is no ViT as transformers has it; accepted: its variants, or a model that was read"
+            .into(),
+    }
 }

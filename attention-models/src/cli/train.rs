@@ -1,0 +1,137 @@
+//! `attention train`: the reference models, from random weights.
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+
+use super::model_cache;
+use crate::training::{Digits, Event, Metric, Mnist, Outcome, Task, Trainer, TrainingConfig};
+
+/// Train a small model from random weights; a killed run goes on where its last checkpoint ends
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// What is trained
+    #[arg(value_enum)]
+    model: Trained,
+    /// The folder of the run: its checkpoints and, at its end, its model
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// The folder of the data; what `cargo xtask data fetch` put into the cache if not given
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Batches that are learned from
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Examples of a batch
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// The highest learning rate
+    #[arg(long, value_name = "R")]
+    learning_rate: Option<f64>,
+    /// Steps between two checkpoints
+    #[arg(long, value_name = "N")]
+    checkpoint_every: Option<usize>,
+    /// Everything random follows from it
+    #[arg(long, default_value_t = 42, value_name = "N")]
+    seed: u64,
+    /// Where the model is trained: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    #[arg(long, default_value = "auto", value_name = "D")]
+    device: String,
+}
+
+/// What can be trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Trained {
+    /// A Vision Transformer that reads MNIST's digits
+    Vit,
+}
+
+/// Runs `attention train`.
+///
+/// # Errors
+///
+/// Data that are not there, a device that is not there, a folder with a run of other settings, or a
+/// loss that is no number any more.
+pub fn run(args: &TrainArgs) -> Result<()> {
+    match args.model {
+        Trained::Vit => vit(args),
+    }
+}
+
+fn vit(args: &TrainArgs) -> Result<()> {
+    let mnist = Mnist::load(&args.data("mnist")?)?;
+    let device = super::open_device(&args.device)?;
+    let task = Digits::new(mnist, args.batch.unwrap_or(100), args.seed, &device);
+    let config = TrainingConfig::new(args.steps.unwrap_or(30 * task.steps_per_epoch()))
+        .with_learning_rate(2e-3)
+        .with_evaluate_every(5 * task.steps_per_epoch());
+    let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
+    let outcome = follow(&trainer, &task)?;
+    task.save(&outcome.model, &args.output)?;
+    println!("{}", args.output.display());
+    Ok(())
+}
+
+impl TrainArgs {
+    fn data(&self, name: &str) -> Result<PathBuf> {
+        let cached = || model_cache::data(name);
+        let folder = self.data.clone().or_else(cached);
+        folder.context("there is no cache folder; set ATTENTION_CACHE, or give `--data`")
+    }
+
+    fn applied_to(&self, config: TrainingConfig) -> TrainingConfig {
+        let warmup = config.steps / 20;
+        let rate = self.learning_rate.unwrap_or(config.learning_rate);
+        let checkpoints = self.checkpoint_every.unwrap_or(config.checkpoint_every);
+        config
+            .with_warmup(warmup)
+            .with_learning_rate(rate)
+            .with_checkpoint_every(checkpoints)
+            .with_seed(self.seed)
+    }
+}
+
+/// Trains with a bar on the terminal, and a line for each evaluation.
+fn follow<T: Task>(trainer: &Trainer, task: &T) -> Result<Outcome<T::Model>> {
+    let bar = super::progress(trainer.config().steps)?;
+    let clock = Instant::now();
+    let outcome = trainer.run(task, &mut |event| show(&bar, event))?;
+    bar.finish_and_clear();
+    println!(
+        "{}; {:.0} s in this process",
+        list(&outcome.metrics),
+        clock.elapsed().as_secs_f64()
+    );
+    Ok(outcome)
+}
+
+fn show(bar: &ProgressBar, event: Event<'_>) {
+    match event {
+        Event::Resumed(step) => {
+            bar.set_position(step as u64);
+            bar.reset_eta();
+            bar.suspend(|| println!("step {step}: resumed"));
+        }
+        Event::Step {
+            step,
+            loss,
+            learning_rate,
+        } => {
+            bar.set_position(step as u64);
+            bar.set_message(format!("loss {loss:.3}, rate {learning_rate:.1e}"));
+        }
+        Event::Evaluated(step, metrics) => {
+            bar.suspend(|| println!("step {step}: {}", list(metrics)));
+        }
+        Event::Saved(_) => {}
+    }
+}
+
+fn list(metrics: &[Metric]) -> String {
+    let listed = metrics
+        .iter()
+        .map(|metric| format!("{} {:.4}", metric.name, metric.value));
+    listed.collect::<Vec<_>>().join(", ")
+}

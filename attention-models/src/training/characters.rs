@@ -1,0 +1,112 @@
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::{Metric, Random, Task, Text};
+use crate::models::blocks::{GatedMlpConfig, NormConfig, PositionEncoding, RotaryConfig, SelfAttentionConfig};
+use crate::models::decoder::{Decoder, DecoderConfig, DecoderLayerConfig, FeedForwardConfig};
+
+/// Windows of an evaluation's batch.
+const TEST_BATCH: usize = 32;
+
+/// A small Llama learns which character comes next.
+#[derive(Debug, Clone)]
+pub struct Characters {
+    text: Text,
+    config: DecoderConfig,
+    context: usize,
+    batch_size: usize,
+    random: Random,
+    device: Device,
+}
+
+impl Characters {
+    /// Batches of `batch_size` windows of `context` characters, at places that follow from `seed`;
+    /// data are put on `device`. A window is no longer than the shorter part of the text.
+    pub fn new(text: Text, batch_size: usize, context: usize, seed: u64, device: &Device) -> Self {
+        let shorter = text.train().len().min(text.held_out().len());
+        let norm = NormConfig::Rms {
+            epsilon: 1e-5,
+            offset: 0.0,
+        };
+        let (width, heads) = (128, 4);
+        let attention = SelfAttentionConfig::new(width, heads)
+            .with_causal(true)
+            .with_position(PositionEncoding::Rotary(RotaryConfig::new(width / heads)));
+        let mlp = FeedForwardConfig::Gated(GatedMlpConfig::new(width, 352));
+        let layer = DecoderLayerConfig::new(attention, mlp, norm);
+        Self {
+            config: DecoderConfig::new(text.alphabet().len(), vec![layer; 4], norm),
+            context: context.clamp(1, shorter.saturating_sub(1).max(1)),
+            batch_size: batch_size.max(1),
+            random: Random::new(seed),
+            device: device.clone(),
+            text,
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// Windows of `context` characters, and the characters that follow each: `[windows, context]`.
+    fn windows(&self, part: &[u8], starts: &[usize], device: &Device) -> [Tensor<2, Int>; 2] {
+        [0, 1].map(|ahead| {
+            let tokens = starts.iter().flat_map(|start| {
+                let window = &part[start + ahead..start + ahead + self.context];
+                window.iter().map(|token| i32::from(*token))
+            });
+            let shape = [starts.len(), self.context];
+            Tensor::from_data(TensorData::new(tokens.collect::<Vec<_>>(), shape), device)
+        })
+    }
+
+    /// The mean surprise of the characters that follow, in nats.
+    fn nats(&self, model: &Decoder, [tokens, next]: [Tensor<2, Int>; 2]) -> Tensor<1> {
+        let logits = model.forward(tokens);
+        let [batch, context, characters] = logits.dims();
+        let logits = logits.reshape([batch * context, characters]);
+        let loss = CrossEntropyLossConfig::new().init(&logits.device());
+        loss.forward(logits, next.reshape([batch * context]))
+    }
+}
+
+impl Task for Characters {
+    type Model = Decoder;
+
+    fn describe(&self) -> String {
+        let config = serde_json::to_string(&self.config).unwrap_or_default();
+        format!(
+            "characters, {} to train on, {} held out, batch {}, context {}, {config}",
+            self.text.train().len(),
+            self.text.held_out().len(),
+            self.batch_size,
+            self.context
+        )
+    }
+
+    fn init(&self, device: &Device) -> Decoder {
+        self.config.init(device)
+    }
+
+    fn loss(&self, model: &Decoder, step: usize) -> Tensor<1> {
+        let mut random = self.random.fork(step as u64);
+        let places = self.text.train().len() - self.context;
+        let starts: Vec<usize> = (0..self.batch_size).map(|_| random.below(places)).collect();
+        let device = self.device.clone().autodiff();
+        self.nats(model, self.windows(self.text.train(), &starts, &device))
+    }
+
+    /// The mean over windows of the held-out text that lie one behind the other.
+    fn evaluate(&self, model: &Decoder) -> Vec<Metric> {
+        let part = self.text.held_out();
+        let windows = (part.len() - 1) / self.context;
+        let starts: Vec<usize> = (0..windows).map(|window| window * self.context).collect();
+        let sums = starts.chunks(TEST_BATCH).map(|starts| {
+            let windows = self.windows(part, starts, &self.device);
+            self.nats(model, windows).into_scalar::<f32>() * starts.len() as f32
+        });
+        let nats = sums.sum::<f32>() / windows as f32;
+        vec![Metric::new("nats per character", nats)]
+    }
+}

@@ -1,0 +1,88 @@
+//! Training the reference models: a small loop around Burn's optimiser and schedules that can be
+//! killed at any moment.
+//!
+//! What a run does is a function of its seed and of the number of a step: which examples a batch
+//! holds, how they are distorted, where noise falls. A checkpoint therefore holds parameters,
+//! moments, schedule and the number of steps, and a run that was killed goes on to the same bits as
+//! one that was not. burn-train writes checkpoints at the end of an epoch only, and brings some
+//! thirty crates along; this loop does without.
+//!
+//! A [`Task`] says what is trained and on what; [`Trainer`] does it.
+//!
+//! ```
+//! use attention_models::training::{Metric, Task, Trainer, TrainingConfig};
+//! use burn::nn::{Linear, LinearConfig};
+//! use burn::tensor::{Device, Tensor};
+//!
+//! /// Learns to double a number.
+//! struct Doubling;
+//!
+//! impl Task for Doubling {
+//!     type Model = Linear;
+//!
+//!     fn describe(&self) -> String {
+//!         "doubling".into()
+//!     }
+//!
+//!     fn init(&self, device: &Device) -> Linear {
+//!         LinearConfig::new(1, 1).init(device)
+//!     }
+//!
+//!     fn loss(&self, model: &Linear, step: usize) -> Tensor<1> {
+//!         let number = Tensor::<2>::full([1, 1], (step % 7) as f32, &model.weight.device());
+//!         let error = model.forward(number.clone()) - number.mul_scalar(2.0);
+//!         error.square().mean()
+//!     }
+//!
+//!     fn evaluate(&self, model: &Linear) -> Vec<Metric> {
+//!         let doubled = model.forward(Tensor::<2>::ones([1, 1], &model.weight.device()));
+//!         vec![Metric::new("of one", doubled.into_scalar::<f32>())]
+//!     }
+//! }
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let config = TrainingConfig::new(200).with_learning_rate(0.05);
+//! let trainer = Trainer::new(config, folder.path(), &Device::flex());
+//! let outcome = trainer.run(&Doubling, &mut |_| {})?;
+//! assert!((outcome.metrics[0].value - 2.0).abs() < 0.1);
+//! # Ok::<(), attention_models::training::TrainingError>(())
+//! ```
+
+mod batches;
+mod checkpoint;
+mod config;
+mod digits;
+mod error;
+mod mnist;
+mod random;
+mod trainer;
+
+pub use batches::Batches;
+pub use config::TrainingConfig;
+pub use digits::Digits;
+pub use error::TrainingError;
+pub use mnist::{DigitImages, Mnist};
+pub use random::Random;
+pub use trainer::{Event, Metric, Outcome, Trainer};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+/// What is trained, and on what.
+pub trait Task {
+    /// The model.
+    type Model: Module;
+
+    /// Everything that decides about the result beside the [`TrainingConfig`]: a checkpoint of a
+    /// task with another description is refused.
+    fn describe(&self) -> String;
+
+    /// The model before the first step; random numbers come from the device, which was seeded.
+    fn init(&self, device: &Device) -> Self::Model;
+
+    /// The mean loss of a step's batch. It must depend on nothing but the model and the step.
+    fn loss(&self, model: &Self::Model, step: usize) -> Tensor<1>;
+
+    /// What the model can do on data that it is not trained on; the model passes no gradient.
+    fn evaluate(&self, model: &Self::Model) -> Vec<Metric>;
+}
