@@ -2,6 +2,8 @@
 //! and inputs.
 
 mod diffusion;
+mod encoders;
+mod seq2seq;
 mod vit;
 
 use std::{collections::BTreeMap, path::Path};
@@ -12,7 +14,13 @@ use burn::tensor::{DType, Device, TensorData};
 use crate::models::checkpoint::Weights;
 
 /// The models that are known here, a line for each group.
-const GROUPS: [&Group; 2] = [&diffusion::GROUP, &vit::GROUP];
+const GROUPS: [&Group; 5] = [
+    &diffusion::GROUP,
+    &vit::GROUP,
+    &encoders::GROUP,
+    &encoders::DEBERTA,
+    &seq2seq::GROUP,
+];
 
 /// Models that one function runs.
 struct Group {

@@ -186,6 +186,35 @@ impl Format {
     }
 }
 
+/// What a model that can be saved keeps: how it was written when it was read, if it was.
+#[derive(Debug, Clone, Default)]
+pub struct Origin(Option<Format>);
+
+impl From<Format> for Origin {
+    fn from(format: Format) -> Self {
+        Self(Some(format))
+    }
+}
+
+impl Origin {
+    /// Writes the model as [`Format::save`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Format::save`], and [`CheckpointError::Unwritable`] for a model that was made and not
+    /// read, which no family's names belong to.
+    pub fn save<M: Module>(&self, module: &M, folder: &Path) -> Result<(), CheckpointError> {
+        match &self.0 {
+            Some(format) => format.save(module, folder),
+            None => Err(unwritable(
+                folder,
+                "the model was not read from a folder, whose format it could have; accepted: a \
+                 `Format` with a configuration and names",
+            )),
+        }
+    }
+}
+
 /// A tensor as it stands in the file.
 struct FileTensor {
     shape: Vec<usize>,

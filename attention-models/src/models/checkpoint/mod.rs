@@ -16,7 +16,7 @@ mod weights;
 
 pub use error::{CheckpointError, TensorProblem};
 pub use folder::Checkpoint;
-pub use format::Format;
+pub use format::{Format, Origin};
 pub use gguf::{Gguf, Value as GgufValue};
 pub use names::{HeadLayout, NameTable, Projection, Source};
 pub use weights::Weights;

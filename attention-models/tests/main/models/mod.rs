@@ -5,7 +5,9 @@ mod checkpoints;
 mod diffusion;
 mod gguf;
 mod gguf_writer;
+mod encoders;
 mod goldens;
+mod seq2seq;
 mod tokenizers;
 mod vision_transformer;
 
