@@ -3,6 +3,7 @@
 pub mod bench;
 mod devices;
 mod heatmap;
+mod imagine;
 mod mask;
 mod model_cache;
 mod photo;
@@ -42,6 +43,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
     Roofline(roofline::RooflineArgs),
+    Imagine(imagine::ImagineArgs),
     Terrain(terrain::TerrainArgs),
 }
 
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Mask(args) => mask::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Imagine(args) => imagine::run(args).map(|()| ExitCode::SUCCESS),
         Command::Terrain(args) => terrain::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     };

@@ -3,9 +3,9 @@
 mod attention_maps;
 mod checkpoints;
 mod diffusion;
+mod encoders;
 mod gguf;
 mod gguf_writer;
-mod encoders;
 mod goldens;
 mod seq2seq;
 mod tokenizers;
