@@ -4,6 +4,7 @@ mod bad_input;
 mod block_map;
 mod captures;
 mod cli;
+mod cli_diffusion;
 mod cli_speed;
 mod combinations;
 mod combine;

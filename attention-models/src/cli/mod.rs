@@ -3,15 +3,19 @@
 pub mod bench;
 mod classify;
 mod devices;
+mod embed;
 mod heatmap;
+mod imagine;
 mod mask;
 mod model_cache;
 mod photo;
+mod precision;
 mod roofline;
 mod see;
 mod table;
 mod terrain;
 mod train;
+mod translate;
 pub mod verify;
 pub mod verify_models;
 
@@ -41,11 +45,14 @@ enum Command {
     Devices,
     See(see::SeeArgs),
     Classify(classify::ClassifyArgs),
+    Embed(embed::EmbedArgs),
+    Translate(translate::TranslateArgs),
     Train(train::TrainArgs),
     Mask(mask::MaskArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
     Roofline(roofline::RooflineArgs),
+    Imagine(imagine::ImagineArgs),
     Terrain(terrain::TerrainArgs),
 }
 
@@ -57,10 +64,13 @@ pub fn main() -> ExitCode {
         Command::Devices => devices::run(),
         Command::See(args) => see::run(args).map(|()| ExitCode::SUCCESS),
         Command::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Translate(args) => translate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Train(args) => train::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Mask(args) => mask::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Imagine(args) => imagine::run(args).map(|()| ExitCode::SUCCESS),
         Command::Terrain(args) => terrain::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     };

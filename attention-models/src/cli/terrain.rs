@@ -7,11 +7,16 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use image::{ImageBuffer, Luma, Rgb, RgbImage};
+use image::{
+    ImageBuffer, Luma, Rgb, RgbImage,
+    imageops::{self, FilterType},
+};
 
 use super::model_cache;
 use crate::models::diffusion::guided::{GuidedUNet, Terrain};
 
+/// How much larger than the height map the picture is.
+const ZOOM: u32 = 4;
 /// The distance of two heights, as heights are counted.
 const SPACING: f32 = 0.1;
 /// Colours from the lowest to the highest place, between equal shares of heights.
@@ -105,12 +110,13 @@ fn picture(terrain: &Terrain) -> RgbImage {
     let side = terrain.size as u32;
     let highest = terrain.highest().max(f32::MIN_POSITIVE);
     let light = terrain.shade(SPACING);
-    RgbImage::from_fn(side, side, |x, y| {
+    let picture = RgbImage::from_fn(side, side, |x, y| {
         let place = y as usize * terrain.size + x as usize;
         let colour = colour_of(terrain.heights[place] / highest);
         let light = 0.35 + 0.9 * light[place];
         Rgb(colour.map(|channel| (channel * light).round().clamp(0.0, 255.0) as u8))
-    })
+    });
+    imageops::resize(&picture, ZOOM * side, ZOOM * side, FilterType::CatmullRom)
 }
 
 /// The colour at a share of the highest height.

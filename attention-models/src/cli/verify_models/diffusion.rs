@@ -7,9 +7,12 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::{Group, Values};
 use crate::models::diffusion::{
-    AutoencoderKl, DiT, Noise, UNet2DConditionModel, UNet2DModel, guided::GuidedUNet,
+    AutoencoderKl, DiT, Noise, Plain, UNet2DConditionModel, UNet2DModel,
+    guided::GuidedUNet,
+    pipeline::{Guidance, SamplingConfig, StableDiffusion},
     schedulers::SchedulerConfig,
 };
+use crate::models::encoder::EncoderInput;
 
 pub(super) const GROUP: Group = Group {
     names: &[
@@ -22,6 +25,7 @@ pub(super) const GROUP: Group = Group {
         "sched_ddim",
         "sched_euler",
         "sched_dpmpp",
+        "stable_diffusion",
         "terrain",
     ],
     compute,
@@ -66,6 +70,9 @@ fn compute(folder: &Path, values: &Values, _: &[&str], device: &Device) -> Resul
     let one = |name: &str, tensor: Tensor<4>| Values::from([(name.to_string(), tensor.to_data())]);
     if folder.join("scheduler_config.json").is_file() {
         return schedule(folder, &inputs);
+    }
+    if values.contains_key("prompt_ids") {
+        return imagine(&StableDiffusion::load(folder, device)?, &inputs);
     }
     if values.contains_key("noisy") {
         let model = GuidedUNet::load(folder, device)?;
@@ -115,6 +122,39 @@ fn autoencode(model: &AutoencoderKl, inputs: &Inputs) -> Result<Values> {
     ];
     let outputs = outputs.map(|(name, tensor)| (name.to_string(), tensor.to_data()));
     Ok(Values::from(outputs))
+}
+
+/// The golden's picture: five steps, moved away from the empty prompt by five.
+fn imagine(model: &StableDiffusion, inputs: &Inputs) -> Result<Values> {
+    let embed = |name: &str| -> Result<Tensor<3>> {
+        let ids = inputs.data(name)?.convert_dtype(DType::I32);
+        let ids = Tensor::<2, Int>::from_data(ids, inputs.device);
+        let output = model.text_encoder.try_forward(EncoderInput::new(ids))?;
+        Ok(output.last_hidden_state)
+    };
+    let guidance = Guidance {
+        text: embed("prompt_ids")?,
+        negative: embed("uncond_ids")?,
+    };
+    let sampling = SamplingConfig::new().with_steps(5).with_guidance(5.0);
+    let mut steps = Vec::new();
+    let latents = model.latent.sample(
+        inputs.float("latents")?,
+        &guidance,
+        &sampling,
+        &mut Plain,
+        &mut Noise::new(0),
+        |_, latents| steps.push(latents.clone()),
+    )?;
+    Ok(Values::from([
+        ("prompt_embeds".to_string(), guidance.text.to_data()),
+        ("uncond_embeds".to_string(), guidance.negative.to_data()),
+        (
+            "latents_steps".to_string(),
+            Tensor::stack::<5>(steps, 0).to_data(),
+        ),
+        ("image".to_string(), model.latent.decode(latents)?.to_data()),
+    ]))
 }
 
 /// A scheduler's steps under a stand-in for a model: `tanh(x) * (0.5 + t / 2000)`.

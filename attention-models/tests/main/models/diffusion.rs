@@ -5,7 +5,8 @@ use attention_models::models::diffusion::{
     Stages, UNet2DConditionConfig, UNet2DConditionModel, UNet2DConfig, UNet2DModel,
     guided::GuidedUNetConfig,
     pipeline::{
-        Alignment, Guidance, LatentDiffusion, PromptToPrompt, SamplingConfig, WordMaps, words,
+        Alignment, Guidance, LatentDiffusion, PromptToPrompt, SamplingConfig, StableDiffusion,
+        WordMaps, words,
     },
     schedulers::{
         DdimConfig, DdpmConfig, DpmSolverConfig, EulerConfig, Scheduler, SchedulerConfig,
@@ -52,6 +53,28 @@ fn the_diffusion_transformer_computes_what_diffusers_computes() {
 #[test]
 fn the_autoencoder_computes_what_diffusers_computes() {
     passes("vae_kl", &["decoded", "logvar", "mean"]);
+}
+
+#[test]
+fn stable_diffusion_draws_what_diffusers_draws() {
+    let outputs = ["image", "latents_steps", "prompt_embeds", "uncond_embeds"];
+    passes("stable_diffusion", &outputs);
+}
+
+#[test]
+fn a_prompt_is_its_words_and_its_vectors() {
+    let model = StableDiffusion::load(&golden("stable_diffusion"), &Device::flex()).unwrap();
+    let prompt = model.prompt("A photo of a cat").unwrap();
+    let words: Vec<_> = prompt.words.iter().map(|word| word.text.as_str()).collect();
+    assert_eq!(words, ["a", "photo", "of", "a", "cat"]);
+    assert_eq!(prompt.embedding.dims(), [1, 77, 32]);
+    let long = model.prompt(&"fox ".repeat(200)).unwrap();
+    assert_eq!(long.embedding.dims(), [1, 77, 32]);
+    let refusal = StableDiffusion::load(&golden("vae_kl"), &Device::flex()).unwrap_err();
+    assert!(
+        refusal.to_string().contains("model_index.json"),
+        "{refusal}"
+    );
 }
 
 #[test]

@@ -4,9 +4,13 @@
 mod edit;
 mod latent;
 mod maps;
+#[cfg(feature = "tokenizers")]
+mod stable_diffusion;
 mod words;
 
 pub use edit::PromptToPrompt;
 pub use latent::{Guidance, LatentDiffusion, SamplingConfig};
 pub use maps::{HeatGrid, WordMaps};
+#[cfg(feature = "tokenizers")]
+pub use stable_diffusion::{PipelineError, Prompt, StableDiffusion};
 pub use words::{Alignment, Word, words};

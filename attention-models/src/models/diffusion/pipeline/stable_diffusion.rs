@@ -2,11 +2,15 @@ use std::path::Path;
 
 use attention_core::AttentionError;
 use burn::tensor::{Device, Tensor};
+use serde_json::Value;
 
 use super::{LatentDiffusion, Word, words};
 use crate::models::checkpoint::CheckpointError;
 use crate::models::encoder::{Encoder, EncoderInput};
 use crate::models::tokenizer::{Length, Side, Tokenizer, TokenizerError};
+
+/// What `model_index.json` names.
+const CLASS: &str = "StableDiffusionPipeline";
 
 /// A folder of diffusers' `StableDiffusionPipeline`: pictures of a prompt.
 ///
@@ -72,7 +76,7 @@ impl StableDiffusion {
     /// # Errors
     /// [`PipelineError`]: a folder of another pipeline, or the first part that cannot be used.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
-        super::check_pipeline(folder, "StableDiffusionPipeline")?;
+        check_pipeline(folder)?;
         let text_encoder = Encoder::load(&folder.join("text_encoder"), device)?;
         let tokens = text_encoder.config().max_positions;
         let tokenizer = Tokenizer::load(&folder.join("tokenizer"))?.with_max_length(tokens)?;
@@ -111,5 +115,26 @@ impl StableDiffusion {
 
     fn device(&self) -> Device {
         self.latent.unet.conv_in.weight.device()
+    }
+}
+
+/// Refuses a folder whose `model_index.json` names another pipeline.
+fn check_pipeline(folder: &Path) -> Result<(), CheckpointError> {
+    let path = folder.join("model_index.json");
+    let text = std::fs::read(&path).map_err(|error| CheckpointError::Unreadable {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    let index: Value = serde_json::from_slice(&text).map_err(|error| CheckpointError::Config {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    match index["_class_name"].as_str() {
+        Some(CLASS) => Ok(()),
+        other => Err(CheckpointError::Architecture {
+            path,
+            found: format!("the pipeline {}", other.unwrap_or("without a name")),
+            accepted: vec![CLASS],
+        }),
     }
 }
