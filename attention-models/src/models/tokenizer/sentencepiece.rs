@@ -1,7 +1,7 @@
 //! SentencePiece: text whose spaces are written `▁`, split into pieces by merges or by the most
 //! probable path, and the files that it writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -55,7 +55,11 @@ fn unknown(pieces: &[Piece]) -> Option<usize> {
 }
 
 /// Llama's: merges in the order of the scores, bytes for what no piece covers.
-pub(super) fn merges(path: &Path, pieces: &[Piece], space: bool) -> Result<Tokenizer, TokenizerError> {
+pub(super) fn merges(
+    path: &Path,
+    pieces: &[Piece],
+    space: bool,
+) -> Result<Tokenizer, TokenizerError> {
     let ids: BTreeMap<&str, usize> = pieces
         .iter()
         .enumerate()
@@ -247,11 +251,8 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// The numbers of the pieces by their texts, where another vocabulary gives them.
-pub(super) type Numbers = HashMap<String, u32>;
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn message(fields: &[(u8, &[u8])]) -> Vec<u8> {
@@ -269,7 +270,8 @@ mod tests {
         piece
     }
 
-    fn model() -> Vec<u8> {
+    /// A small model of the letters a and b.
+    pub(in super::super) fn model() -> Vec<u8> {
         let pieces = [
             piece("<unk>", 0.0, 2),
             piece("</s>", 0.0, 3),
@@ -288,7 +290,10 @@ mod tests {
         assert_eq!(pieces.len(), 6);
         assert_eq!(pieces[5].text, "▁ab");
         assert_eq!((pieces[5].score, pieces[5].kind), (-1.0, Kind::Text));
-        assert_eq!((pieces[0].kind, pieces[1].kind), (Kind::Unknown, Kind::Control));
+        assert_eq!(
+            (pieces[0].kind, pieces[1].kind),
+            (Kind::Unknown, Kind::Control)
+        );
         assert!(map.is_empty());
         let bytes = model();
         assert!(parse(&bytes[..bytes.len() - 1]).is_none());
