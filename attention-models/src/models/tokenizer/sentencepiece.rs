@@ -1,7 +1,7 @@
 //! SentencePiece: text whose spaces are written `▁`, split into pieces by merges or by the most
 //! probable path, and the files that it writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -251,11 +251,8 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// The numbers of the pieces by their texts, where another vocabulary gives them.
-pub(super) type Numbers = HashMap<String, u32>;
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn message(fields: &[(u8, &[u8])]) -> Vec<u8> {
@@ -273,7 +270,8 @@ mod tests {
         piece
     }
 
-    fn model() -> Vec<u8> {
+    /// A small model of the letters a and b.
+    pub(in super::super) fn model() -> Vec<u8> {
         let pieces = [
             piece("<unk>", 0.0, 2),
             piece("</s>", 0.0, 3),
