@@ -1,6 +1,7 @@
 //! The `attention` command line.
 
 pub mod bench;
+mod chat;
 mod classify;
 mod devices;
 mod embed;
@@ -44,6 +45,7 @@ enum Command {
     /// List the devices that are compiled in and found, and what each offers
     Devices,
     See(see::SeeArgs),
+    Chat(chat::ChatArgs),
     Classify(classify::ClassifyArgs),
     Embed(embed::EmbedArgs),
     Translate(translate::TranslateArgs),
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Devices => devices::run(),
         Command::See(args) => see::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Chat(args) => chat::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Translate(args) => translate::run(&args).map(|()| ExitCode::SUCCESS),

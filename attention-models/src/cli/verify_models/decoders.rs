@@ -28,12 +28,17 @@ pub(super) const GROUP: Group = Group {
         "mpt_alibi",
         "gpt_oss_sinks",
         "diffllama",
+        "smollm2_135m",
     ],
     compute,
 };
 
 /// How many tokens the goldens have after the prompt, no fewer.
 const NEW_TOKENS: usize = 8;
+/// How many tokens SmolLM2's answer has at most.
+const ANSWER_TOKENS: usize = 24;
+/// How many tokens SmolLM2's story goes on for at most.
+const STORY_TOKENS: usize = 32;
 
 fn compute(folder: &Path, inputs: &Values, wanted: &[&str], device: &Device) -> Result<Values> {
     let model = Decoder::load(folder, device)?;
@@ -60,7 +65,31 @@ fn compute(folder: &Path, inputs: &Values, wanted: &[&str], device: &Device) -> 
                 let padding = shown.equal_elem(0);
                 model.try_forward(tokens(), Some(padding))?.into_data()
             }
+            "generated_ids" if wanted.contains(&"story_ids") => {
+                followed(folder, &model, ids, ANSWER_TOKENS)?
+            }
             "generated_ids" => generated(folder, &model, ids)?,
+            "story_ids" => {
+                let story = inputs.get("story_ids");
+                let story = story.context("the golden has no input `story_ids`")?;
+                followed(folder, &model, story, STORY_TOKENS)?
+            }
+            "hidden_1" => states[1].clone().into_data(),
+            "last_hidden_state" | "logits_last" | "argmax" => {
+                let last = states.last().context("the model has no hidden state")?;
+                let logits = || model.logits(last.clone()).squeeze_dim::<2>(0);
+                match name {
+                    "last_hidden_state" => last.clone().into_data(),
+                    "argmax" => logits().argmax(1).flatten::<1>(0, 1).into_data(),
+                    _ => {
+                        let end = last.dims()[1];
+                        logits()
+                            .slice_dim(0, end - 1..end)
+                            .flatten::<1>(0, 1)
+                            .into_data()
+                    }
+                }
+            }
             _ => bail!("output `{name}` is not known here"),
         };
         outputs.insert(name.into(), output);
@@ -77,16 +106,28 @@ fn attentions(model: &Decoder, tokens: Tensor<2, Int>, states: &[Tensor<3>]) -> 
     Ok(Tensor::stack(probabilities.collect::<Result<_, _>>()?, 0))
 }
 
-/// The first sequence and what follows it, greedily.
+/// The first sequence and what follows it, greedily, to the last of the tokens.
 fn generated(folder: &Path, model: &Decoder, ids: &TensorData) -> Result<TensorData> {
+    let config = config(folder, NEW_TOKENS)?.with_min_new_tokens(NEW_TOKENS);
+    follow(model, ids, config)
+}
+
+/// As [`generated`], to the token that ends it.
+fn followed(folder: &Path, model: &Decoder, ids: &TensorData, new: usize) -> Result<TensorData> {
+    follow(model, ids, config(folder, new)?)
+}
+
+fn config(folder: &Path, new: usize) -> Result<GenerationConfig> {
+    let file: serde_json::Value = Checkpoint::open(folder)?.config()?;
+    let end = file["eos_token_id"].as_i64();
+    Ok(GenerationConfig::new(new).with_end_tokens(end.into_iter().collect()))
+}
+
+fn follow(model: &Decoder, ids: &TensorData, config: GenerationConfig) -> Result<TensorData> {
     let length = ids.shape()[1];
     let first: Vec<i64> = ids.iter::<i64>().take(length).collect();
-    let file: serde_json::Value = Checkpoint::open(folder)?.config()?;
-    let config = GenerationConfig::new(NEW_TOKENS)
-        .with_min_new_tokens(NEW_TOKENS)
-        .with_end_tokens(file["eos_token_id"].as_i64().into_iter().collect());
-    let prompt = Prompt::left_padded(&[first.clone()], 0)?;
-    let cache = model.cache(&prompt, NEW_TOKENS)?;
+    let prompt = Prompt::left_padded(std::slice::from_ref(&first), 0)?;
+    let cache = model.cache(&prompt, config.max_new_tokens)?;
     let new = generate(model, prompt, cache, config)?.concat();
     let all = [first, new].concat();
     let count = all.len();

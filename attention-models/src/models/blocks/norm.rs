@@ -134,7 +134,7 @@ mod tests {
             .assert_approx_eq::<f32>(&expected.to_data(), Tolerance::absolute(1e-6));
         let gemma = config.with_offset(1.0).init(&device);
         assert_eq!(
-            gemma.gamma.val().to_data().to_vec::<f32>().unwrap(),
+            gemma.gamma.val().to_data().try_to_vec::<f32>().unwrap(),
             [0.0; 2]
         );
         assert_eq!(gemma.forward(x).to_data(), plain.to_data());

@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 use super::{DecoderConfig, DecoderLayer, families};
 use crate::models::blocks::{AttentionInput, Norm, PositionEncoding, Positions};
 use crate::models::cache::KvCache;
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, Format};
 use crate::models::generation::{GenerationState, LanguageModel, Prompt};
 
 /// A model of the next token; see the [module](super) for what it covers.
@@ -28,6 +28,9 @@ pub struct Decoder {
     pub head: Option<Linear>,
     #[module(skip)]
     config: DecoderConfig,
+    /// Of the folder that it was read from.
+    #[module(skip)]
+    pub(super) format: Option<Format>,
 }
 
 impl DecoderConfig {
@@ -61,19 +64,36 @@ impl DecoderConfig {
             norm: self.norm.init(width, device),
             head: (!self.tied_head).then(|| head.init(device)),
             config: self.clone(),
+            format: None,
         })
     }
 }
 
 impl Decoder {
-    /// Reads a model folder: `config.json` and `model.safetensors` of the causal language models of
-    /// transformers that the [module](super) names.
+    /// Reads a model folder, `config.json` and `model.safetensors` of the causal language models of
+    /// transformers that the [module](super) names, or a GGUF file of a Llama.
     ///
     /// # Errors
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, or every tensor that does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
         families::load(folder, device)
+    }
+
+    /// Writes the model as a folder like the one that it was read from, which transformers can read.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: a folder that cannot be written, or a model that was not read from one.
+    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+        match &self.format {
+            Some(format) => format.save(self, folder),
+            None => Err(CheckpointError::Config {
+                path: folder.join("config.json"),
+                reason:
+                    "the model was made, not read; accepted: a model that was read from a folder"
+                        .into(),
+            }),
+        }
     }
 
     /// The sizes and variants of this model.

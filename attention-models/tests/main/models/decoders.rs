@@ -1,5 +1,5 @@
 use attention_models::models::{
-    checkpoint::CheckpointError,
+    checkpoint::{CheckpointError, Weights},
     decoder::Decoder,
     generation::{
         BeamConfig, EarlyStopping, GenerationConfig, GenerationState, LanguageModel, Prompt,
@@ -225,6 +225,35 @@ fn the_folder_of_another_model_is_refused_with_the_known_ones() {
     };
     assert_eq!(found, "the architecture ViTForImageClassification");
     assert!(accepted.contains(&"LlamaForCausalLM") && accepted.contains(&"GptOssForCausalLM"));
+}
+
+#[test]
+fn a_decoder_is_written_back_as_it_was_read() {
+    let names = [
+        "gpt2",
+        "gpt_neox",
+        "llama",
+        "mixtral",
+        "gemma3",
+        "falcon_mqa",
+        "bloom_alibi",
+        "mpt_alibi",
+        "gpt_oss_sinks",
+        "diffllama",
+    ];
+    for name in names {
+        let read = model(name);
+        let folder = tempfile::tempdir().unwrap();
+        read.save(folder.path()).unwrap();
+        let tensors = |path: &std::path::Path| {
+            let weights = Weights::open(&path.join("model.safetensors")).unwrap();
+            weights.data().unwrap()
+        };
+        assert!(tensors(folder.path()) == tensors(&golden(name)), "{name}");
+        let again = Decoder::load(folder.path(), &Device::flex()).unwrap();
+        let logits = |model: &Decoder| model.forward(tokens(&[text(9, 4)])).into_data();
+        assert_eq!(logits(&again), logits(&read), "{name}");
+    }
 }
 
 /// Says by a table which token follows another; 0 begins and 1 ends a sequence.

@@ -65,5 +65,7 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<Decoder, Checkpoint
             kv_heads: layer.attention.kv_heads(),
         });
     }
-    weights.load_into(model, &family.names)
+    let mut model = weights.load_into(model, &family.names)?;
+    model.format = Some(checkpoint.format(&weights, &family.names));
+    Ok(model)
 }
