@@ -123,6 +123,12 @@ fn dropout_by_a_given_mask_agrees_with_the_golden() {
 }
 
 #[test]
+fn rotary_positions_and_their_scalings_agree_with_the_golden() {
+    // Four cases of queries and keys with their gradients, four scalings with frequencies.
+    passes("mechanisms/rope", 4 * 4 + 4 * 3);
+}
+
+#[test]
 fn vit_computes_what_transformers_computes() {
     model_passes("models/vit", 3);
 }

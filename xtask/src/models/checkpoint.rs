@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    io::Read,
     path::Path,
 };
 
@@ -50,16 +51,38 @@ pub fn write(checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
 }
 
 /// Refuses a folder of another architecture and a weight file that is not whole.
-pub fn check(folder: &Path, architecture: &str) -> Result<()> {
+pub fn check(folder: &Path, files: &[&str], architecture: &str) -> Result<()> {
+    if let Some(file) = files.iter().find(|file| file.ends_with(".gguf")) {
+        return check_gguf(&folder.join(file), architecture);
+    }
     let config = fs::read(folder.join("config.json"))?;
     let config: Value = serde_json::from_slice(&config).context("config.json is not JSON")?;
-    let found = config["model_type"].as_str().unwrap_or("nothing");
+    let named = ["model_type", "architecture"].map(|field| config[field].as_str());
+    let found = named.into_iter().flatten().next().unwrap_or("nothing");
     ensure!(
-        found == architecture,
+        found.starts_with(architecture),
         "config.json: model_type is {found}, expected is {architecture}"
     );
     let weights = fs::read(folder.join("model.safetensors"))?;
     SafeTensors::deserialize(&weights)
         .context("model.safetensors is not a whole safetensors file")?;
+    Ok(())
+}
+
+/// A GGUF file's metadata begin with its architecture; whether it is whole its reader says.
+fn check_gguf(file: &Path, architecture: &str) -> Result<()> {
+    const START: usize = 256;
+    let mut start = Vec::new();
+    fs::File::open(file)?
+        .take(START as u64)
+        .read_to_end(&mut start)?;
+    let mut named = (architecture.len() as u64).to_le_bytes().to_vec();
+    named.extend(architecture.as_bytes());
+    let names = |bytes: &[u8]| bytes == named;
+    ensure!(
+        start.starts_with(b"GGUF") && start.windows(named.len()).any(names),
+        "{} is not a GGUF file of the architecture {architecture}",
+        file.file_name().unwrap_or_default().display()
+    );
     Ok(())
 }

@@ -4,19 +4,19 @@ use std::{env, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
-use super::catalog::Model;
+use super::catalog::Hub;
 use crate::{package, process};
 
-/// Downloads the model's files; a large file is compared with the checksum that the hub announces.
-pub fn download(model: &Model, folder: &Path) -> Result<()> {
+/// Downloads the repository's files; a large file is compared with the checksum that the hub announces.
+pub fn download(hub: &Hub, folder: &Path) -> Result<()> {
     ensure!(process::find("curl").is_some(), "curl is not found");
     // The variable is the hub's own; a mirror sets it.
     let endpoint = env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".into());
-    for file in model.files {
+    for file in hub.files {
         let url = format!(
             "{}/{}/resolve/main/{file}",
             endpoint.trim_end_matches('/'),
-            model.hub
+            hub.repository
         );
         let mut head = curl();
         let headers = process::capture(head.args(["--silent", "--show-error", "--head", &url]))

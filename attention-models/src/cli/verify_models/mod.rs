@@ -1,6 +1,10 @@
 //! Conformance of the reference models: what other people's code computed from the same weights
 //! and inputs.
 
+mod clip;
+mod decoders;
+mod encoders;
+mod seq2seq;
 mod swin;
 mod vit;
 
@@ -12,13 +16,22 @@ use burn::tensor::{DType, Device, TensorData};
 use crate::models::checkpoint::Weights;
 
 /// The models that are known here, a line for each group.
-const GROUPS: [&Group; 2] = [&vit::GROUP, &swin::GROUP];
+const GROUPS: [&Group; 7] = [
+    &vit::GROUP,
+    &swin::GROUP,
+    &clip::GROUP,
+    &decoders::GROUP,
+    &encoders::GROUP,
+    &encoders::DEBERTA,
+    &seq2seq::GROUP,
+];
 
 /// Models that one function runs.
 struct Group {
     /// The names of their goldens.
     names: &'static [&'static str],
-    /// Loads the model in a folder, and computes of the golden's inputs at least the outputs that are wanted.
+    /// Loads the model in a folder, and computes of the golden's inputs at least the outputs that are wanted. Beside
+    /// an output `NAME` may stand `NAME.compared`, of its leading axes: `false` where the output means nothing.
     compute: fn(&Path, &Values, &[&str], &Device) -> Result<Values>,
 }
 
@@ -82,7 +95,8 @@ pub fn check_model_golden(
     let row = |(name, expected): (&String, &TensorData)| -> Result<Row> {
         let given = computed.get(name);
         let given = given.with_context(|| format!("output `{name}` is not known here"))?;
-        let error = error(given, expected).with_context(|| format!("output `{name}`"))?;
+        let compared = computed.get(&format!("{name}.compared"));
+        let error = error(given, expected, compared).with_context(|| format!("output `{name}`"))?;
         Ok(Row {
             name: name.clone(),
             dtype: "f32",
@@ -94,19 +108,40 @@ pub fn check_model_golden(
 }
 
 /// The part of the numbers that differ, where they are whole, else as [`relative_error`] has it.
-fn error(given: &TensorData, expected: &TensorData) -> Result<f64> {
+fn error(given: &TensorData, expected: &TensorData, compared: Option<&TensorData>) -> Result<f64> {
     ensure!(
         given.shape() == expected.shape(),
         "its shape is {:?}; expected: {:?}",
         given.shape(),
         expected.shape()
     );
+    if let Some(compared) = compared {
+        let part = |data| only(data, compared);
+        return error(&part(given)?, &part(expected)?, None);
+    }
     if expected.dtype() != DType::I64 {
         return relative_error(given, expected);
     }
     let pairs = given.iter::<i64>().zip(expected.iter::<i64>());
     let different = pairs.filter(|(given, expected)| given != expected).count();
     Ok(different as f64 / expected.num_elements().max(1) as f64)
+}
+
+/// The rows of `data` for which `compared`, of its leading axes, is `true`.
+fn only(data: &TensorData, compared: &TensorData) -> Result<TensorData> {
+    ensure!(
+        data.shape().starts_with(compared.shape()),
+        "it is compared by {:?}; its shape is {:?}",
+        compared.shape(),
+        data.shape()
+    );
+    let width = data.num_elements() / compared.num_elements().max(1);
+    let values: Vec<f32> = data.iter::<f32>().collect();
+    let rows = values.chunks(width.max(1)).zip(compared.iter::<bool>());
+    let rows: Vec<_> = rows.filter(|(_, compared)| *compared).collect();
+    let values: Vec<f32> = rows.into_iter().flat_map(|(row, _)| row.to_vec()).collect();
+    let count = values.len();
+    Ok(TensorData::new(values, [count]))
 }
 
 /// The largest difference over the largest expected value; infinite where a value is not a number.

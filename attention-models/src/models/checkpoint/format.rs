@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::DType;
+use burn_store::burn_pack::Tensor as StoredTensor;
 use burn_store::{BurnToPyTorchAdapter, ModuleSnapshot, bridge};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
@@ -116,40 +117,14 @@ impl Format {
             .into_iter()
             .map(|tensor| (tensor.name.clone(), tensor))
             .collect();
-        let mut tensors = BTreeMap::<String, FileTensor>::new();
-        let mut problems = Vec::new();
-        for place in places {
-            let name = &place.location.name;
-            let put = || {
-                let view = place.view(self.heads)?;
-                let tensor = stored
-                    .remove(&place.wanted.name)
-                    .ok_or_else(|| unusable(name, "the module does not give it"))?;
-                let data = bridge::into_data(tensor).map_err(|error| unusable(name, error))?;
-                let dtype = data.dtype();
-                let element_size = dtype.size();
-                let whole = tensors.entry(name.clone()).or_insert_with(|| {
-                    let length = view.file_shape.iter().product::<usize>();
-                    FileTensor {
-                        shape: self
-                            .shapes
-                            .get(name)
-                            .filter(|shape| shape.iter().product::<usize>() == length)
-                            .unwrap_or(&view.file_shape)
-                            .clone(),
-                        dtype,
-                        bytes: vec![0; length * element_size],
-                    }
-                });
-                let length = view.file_shape.iter().product::<usize>();
-                if whole.dtype != dtype || whole.bytes.len() != length * element_size {
-                    return Err(unusable(name, "its parts differ in type or size"));
-                }
-                view.scatter(data.as_bytes(), &mut whole.bytes, element_size);
-                Ok(())
-            };
-            problems.extend(put().err());
-        }
+        let mut tensors = BTreeMap::new();
+        let mut problems: Vec<_> = places
+            .iter()
+            .filter_map(|place| {
+                let part = stored.remove(&place.wanted.name);
+                self.put(place, part, &mut tensors).err()
+            })
+            .collect();
         problems.extend(
             tensors
                 .iter()
@@ -161,6 +136,35 @@ impl Format {
         } else {
             Err(problems)
         }
+    }
+
+    /// Puts a tensor of the module where it belongs in the file's.
+    fn put(
+        &self,
+        place: &Place,
+        part: Option<StoredTensor>,
+        tensors: &mut BTreeMap<String, FileTensor>,
+    ) -> Result<(), TensorProblem> {
+        let name = &place.location.name;
+        let view = place.view(self.heads)?;
+        let part = part.ok_or_else(|| unusable(name, "the module does not give it"))?;
+        let data = bridge::into_data(part).map_err(|error| unusable(name, error))?;
+        let (dtype, element_size) = (data.dtype(), data.dtype().size());
+        let elements = view.file_shape.iter().product::<usize>();
+        let whole = tensors.entry(name.clone()).or_insert_with(|| {
+            let read = self.shapes.get(name);
+            let fits = |shape: &&Vec<usize>| shape.iter().product::<usize>() == elements;
+            FileTensor {
+                shape: read.filter(fits).unwrap_or(&view.file_shape).clone(),
+                dtype,
+                bytes: vec![0; elements * element_size],
+            }
+        });
+        if whole.dtype != dtype || whole.bytes.len() != elements * element_size {
+            return Err(unusable(name, "its parts differ in type or size"));
+        }
+        view.scatter(data.as_bytes(), &mut whole.bytes, element_size);
+        Ok(())
     }
 
     /// The configuration, which names the type that most tensors have.

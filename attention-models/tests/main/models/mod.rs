@@ -2,7 +2,13 @@
 
 mod attention_maps;
 mod checkpoints;
+mod clip;
+mod decoders;
+mod encoders;
+mod gguf;
+mod gguf_writer;
 mod goldens;
+mod seq2seq;
 mod swin;
 mod vision_transformer;
 

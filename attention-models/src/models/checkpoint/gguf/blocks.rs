@@ -34,7 +34,7 @@ pub(super) fn type_name(number: u32) -> String {
 
 impl BlockType {
     /// What is accepted, in words.
-    pub(super) const ACCEPTED: &str = "F32, F16, BF16, Q4_0, Q4_1, Q8_0";
+    pub(super) const ACCEPTED: &'static str = "F32, F16, BF16, Q4_0, Q4_1, Q8_0";
 
     /// The type of this number.
     pub(super) fn of(number: u32) -> Option<Self> {

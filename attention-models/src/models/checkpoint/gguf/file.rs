@@ -223,7 +223,7 @@ impl Header {
                     let bytes = kind.map_or(Some(0), |kind| kind.bytes(&tensor.shape))?;
                     offset.checked_add(bytes as u64)
                 })
-                .ok_or_else(|| format!("`{}` lies at an impossible place", tensor.name))?;
+                .ok_or_else(|| format!("`{}` has no possible size or place", tensor.name))?;
             if end > length {
                 return Err(format!(
                     "`{}` ends at byte {end}, the file at byte {length}",

@@ -1,0 +1,355 @@
+use attention_models::models::{
+    checkpoint::CheckpointError,
+    decoder::Decoder,
+    generation::{
+        BeamConfig, EarlyStopping, GenerationConfig, GenerationState, LanguageModel, Prompt,
+        Sampling, beam_search, generate, stream,
+    },
+};
+use attention_models::ops::AttentionError;
+use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
+
+use super::{golden, goldens::passes};
+
+const OUTPUTS: [&str; 5] = [
+    "attentions",
+    "generated_ids",
+    "hidden_states",
+    "logits",
+    "logits_padded",
+];
+
+#[test]
+fn gpt2_computes_what_transformers_computes() {
+    passes("gpt2", &OUTPUTS);
+}
+
+#[test]
+fn gpt_neox_computes_what_transformers_computes() {
+    passes("gpt_neox", &OUTPUTS);
+}
+
+#[test]
+fn llama_computes_what_transformers_computes() {
+    passes("llama", &OUTPUTS);
+}
+
+#[test]
+fn mistral_computes_what_transformers_computes() {
+    passes("mistral_sliding", &OUTPUTS);
+}
+
+#[test]
+fn mixtral_computes_what_transformers_computes() {
+    passes("mixtral", &OUTPUTS);
+}
+
+#[test]
+fn qwen2_computes_what_transformers_computes() {
+    passes("qwen2", &OUTPUTS);
+}
+
+#[test]
+fn qwen3_computes_what_transformers_computes() {
+    passes("qwen3", &OUTPUTS);
+}
+
+#[test]
+fn gemma2_computes_what_transformers_computes() {
+    passes("gemma2", &OUTPUTS);
+}
+
+#[test]
+fn gemma3_computes_what_transformers_computes() {
+    passes("gemma3", &OUTPUTS);
+}
+
+#[test]
+fn falcon_computes_what_transformers_computes() {
+    passes("falcon_mqa", &OUTPUTS);
+}
+
+#[test]
+fn bloom_computes_what_transformers_computes() {
+    passes("bloom_alibi", &OUTPUTS);
+}
+
+#[test]
+fn mpt_computes_what_transformers_computes() {
+    passes("mpt_alibi", &OUTPUTS);
+}
+
+#[test]
+fn gpt_oss_computes_what_transformers_computes() {
+    passes("gpt_oss_sinks", &OUTPUTS);
+}
+
+#[test]
+fn diffllama_computes_what_transformers_computes() {
+    passes("diffllama", &OUTPUTS);
+}
+
+fn model(name: &str) -> Decoder {
+    Decoder::load(&golden(name), &Device::flex()).unwrap()
+}
+
+fn tokens(rows: &[Vec<i64>]) -> Tensor<2, Int> {
+    let shape = [rows.len(), rows[0].len()];
+    Tensor::from_data(TensorData::new(rows.concat(), shape), &Device::flex())
+}
+
+/// Different tokens of the goldens' vocabulary.
+fn text(length: usize, first: i64) -> Vec<i64> {
+    (0..length as i64)
+        .map(|n| 5 + (first + 31 * n) % 90)
+        .collect()
+}
+
+fn following(model: &Decoder, rows: &[Vec<i64>], new: usize) -> Vec<Vec<i64>> {
+    let prompt = Prompt::left_padded(rows, 0).unwrap();
+    let cache = model.cache(&prompt, new).unwrap();
+    generate(model, prompt, cache, GenerationConfig::new(new)).unwrap()
+}
+
+#[test]
+fn sequences_generate_the_same_in_a_padded_batch_and_alone() {
+    for name in [
+        "gpt2",
+        "llama",
+        "mistral_sliding",
+        "gemma3",
+        "bloom_alibi",
+        "diffllama",
+    ] {
+        let model = model(name);
+        let rows = [text(9, 3), text(2, 50), text(6, 70)];
+        let together = following(&model, &rows, 12);
+        for (row, together) in rows.into_iter().zip(together) {
+            let alone = following(&model, &[row], 12).concat();
+            assert_eq!(alone, together, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_gives_the_logits_of_the_whole_sequence_whatever_its_parts() {
+    // Longer than any window, in parts shorter and longer than it.
+    let text = text(23, 11);
+    for name in [
+        "gpt2",
+        "mistral_sliding",
+        "gemma2",
+        "gpt_oss_sinks",
+        "mpt_alibi",
+        "diffllama",
+    ] {
+        let model = model(name);
+        let all = model.forward(tokens(&[text.clone()]));
+        let prompt = Prompt::left_padded(&[text.clone()], 0).unwrap();
+        for parts in [vec![23], vec![1; 23], vec![3, 1, 1, 7, 2, 1, 6, 1, 1]] {
+            let mut cache = model.cache(&prompt, 0).unwrap();
+            let mut end = 0;
+            for part in parts {
+                let given = tokens(&[text[end..end + part].to_vec()]);
+                end += part;
+                let logits = model.next_logits(given, &mut cache).unwrap();
+                let expected = all.clone().slice_dim(1, end - 1..end).squeeze_dim::<2>(1);
+                logits
+                    .into_data()
+                    .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-4));
+            }
+            assert_eq!((end, cache.length()), (23, 23));
+        }
+    }
+}
+
+#[test]
+fn a_cache_without_room_refuses_more_tokens_and_stays_as_it_is() {
+    let model = model("llama");
+    let prompt = Prompt::left_padded(&[text(4, 0)], 0).unwrap();
+    let mut cache = model.cache(&prompt, 1).unwrap();
+    model
+        .next_logits(tokens(&[text(4, 0)]), &mut cache)
+        .unwrap();
+    let refusal = model.next_logits(tokens(&[text(2, 9)]), &mut cache);
+    assert_eq!(
+        refusal.unwrap_err().to_string(),
+        "`tokens` has shape [1, 2]; accepted: [1, up to 1]: the cache has room for 5 tokens and \
+         holds 4"
+    );
+    assert_eq!(cache.length(), 4);
+    assert!(model.next_logits(tokens(&[text(1, 9)]), &mut cache).is_ok());
+}
+
+#[test]
+fn a_prompt_longer_than_the_position_table_is_refused() {
+    let model = model("gpt2");
+    let prompt = Prompt::left_padded(&[text(65, 0)], 0).unwrap();
+    let expected = "`prompt` has shape [1, 65]; accepted: sequences that end at position 64, the last \
+                    that was learned; these end at 65";
+    assert_eq!(model.cache(&prompt, 0).unwrap_err().to_string(), expected);
+    let refusal = model.try_forward(tokens(&[text(65, 0)]), None).unwrap_err();
+    assert!(matches!(
+        refusal,
+        AttentionError::Shape {
+            argument: "tokens",
+            ..
+        }
+    ));
+
+    // Generating past its end is refused at the step that does.
+    let prompt = Prompt::left_padded(&[text(63, 0)], 0).unwrap();
+    let cache = model.cache(&prompt, 9).unwrap();
+    let steps = stream(&model, prompt, cache, GenerationConfig::new(9)).unwrap();
+    let steps: Vec<_> = steps.map(|step| step.is_ok()).collect();
+    assert_eq!(steps, [true, true, false]);
+}
+
+#[test]
+fn a_token_beyond_the_vocabulary_is_refused() {
+    let prompt = Prompt::left_padded(&[vec![5, 97]], 0).unwrap();
+    assert_eq!(
+        model("llama").cache(&prompt, 1).unwrap_err().to_string(),
+        "`prompt` is token 97; accepted: tokens below 97"
+    );
+}
+
+#[test]
+fn the_folder_of_another_model_is_refused_with_the_known_ones() {
+    let refusal = Decoder::load(&golden("vit"), &Device::flex()).unwrap_err();
+    let (found, accepted) = match refusal {
+        CheckpointError::Architecture {
+            found, accepted, ..
+        } => (found, accepted),
+        other => panic!("refused for another reason: {other}"),
+    };
+    assert_eq!(found, "the architecture ViTForImageClassification");
+    assert!(accepted.contains(&"LlamaForCausalLM") && accepted.contains(&"GptOssForCausalLM"));
+}
+
+/// Says by a table which token follows another; 0 begins and 1 ends a sequence.
+struct Chain(Vec<Vec<f32>>);
+
+struct Last(Vec<i64>);
+
+impl GenerationState for Last {
+    fn select(&mut self, rows: &[usize]) {
+        self.0 = rows.iter().map(|&row| self.0[row]).collect();
+    }
+}
+
+impl LanguageModel for Chain {
+    type State = Last;
+
+    fn next_logits(
+        &self,
+        tokens: Tensor<2, Int>,
+        state: &mut Last,
+    ) -> Result<Tensor<2>, AttentionError> {
+        let [batch, new] = tokens.dims();
+        let given: Vec<i64> = tokens.into_data().iter::<i64>().collect();
+        state.0 = given.chunks(new).map(|row| row[new - 1]).collect();
+        let rows = state
+            .0
+            .iter()
+            .flat_map(|&token| self.0[token as usize].clone());
+        let logits: Vec<f32> = rows.map(f32::ln).collect();
+        let vocabulary = self.0.len();
+        let logits = TensorData::new(logits, [batch, vocabulary]);
+        Ok(Tensor::from_data(logits, &Device::flex()))
+    }
+
+    fn device(&self) -> Device {
+        Device::flex()
+    }
+}
+
+/// The likeliest first token leads to an unlikely end.
+fn garden_path() -> Chain {
+    Chain(vec![
+        vec![0.0, 0.0, 0.6, 0.4],
+        vec![0.0, 1.0, 0.0, 0.0],
+        vec![0.0, 0.3, 0.35, 0.35],
+        vec![0.0, 0.9, 0.05, 0.05],
+    ])
+}
+
+fn beams(chain: &Chain, beams: usize, new: usize, stopping: EarlyStopping) -> Vec<i64> {
+    let prompt = Prompt::left_padded(&[vec![0]], 0).unwrap();
+    let config = GenerationConfig::new(new).with_end_tokens(vec![1]);
+    let search = BeamConfig::new(beams)
+        .with_length_penalty(0.0)
+        .with_early_stopping(stopping);
+    beam_search(chain, prompt, Last(vec![0]), &config, &search)
+        .unwrap()
+        .concat()
+}
+
+#[test]
+fn beams_find_the_likeliest_sequence_where_greed_does_not() {
+    let chain = garden_path();
+    let prompt = || Prompt::left_padded(&[vec![0]], 0).unwrap();
+    let config = GenerationConfig::new(4).with_end_tokens(vec![1]);
+    let greedy = generate(&chain, prompt(), Last(vec![0]), config).unwrap();
+    assert_eq!(greedy[0][0], 2);
+    // 0.4 * 0.9 is more than anything that starts with 2.
+    assert_eq!(beams(&chain, 3, 4, EarlyStopping::Never), [3, 1]);
+    assert_eq!(beams(&chain, 3, 4, EarlyStopping::Heuristic), [3, 1]);
+    assert_eq!(beams(&chain, 3, 4, EarlyStopping::Always), [3, 1]);
+}
+
+#[test]
+fn one_beam_is_greedy_and_sequences_of_a_batch_do_not_mix() {
+    let model = model("llama");
+    let rows = [text(7, 1), text(3, 40)];
+    let config = GenerationConfig::new(6);
+    let search = |rows: &[Vec<i64>], beams: usize| {
+        let prompt = Prompt::left_padded(rows, 0).unwrap();
+        let cache = model.cache(&prompt, 6).unwrap();
+        beam_search(&model, prompt, cache, &config, &BeamConfig::new(beams)).unwrap()
+    };
+    assert_eq!(search(&rows, 1), following(&model, &rows, 6));
+    let together = search(&rows, 4);
+    let alone = rows
+        .each_ref()
+        .map(|row| search(&[row.clone()], 4).concat());
+    assert_eq!(together, alone);
+}
+
+#[test]
+fn a_stream_gives_a_token_of_each_sequence_until_it_ends() {
+    // 2 goes on to 3, 3 ends.
+    let chain = Chain(vec![
+        vec![0.0, 0.0, 1.0, 0.0],
+        vec![0.0, 1.0, 0.0, 0.0],
+        vec![0.0, 0.0, 0.0, 1.0],
+        vec![0.0, 1.0, 0.0, 0.0],
+    ]);
+    let prompt = Prompt::left_padded(&[vec![0], vec![2]], 0).unwrap();
+    let config = GenerationConfig::new(9).with_end_tokens(vec![1]);
+    let steps = stream(&chain, prompt, Last(vec![]), config).unwrap();
+    let steps: Vec<_> = steps.map(Result::unwrap).collect();
+    let expected = [
+        vec![Some(2), Some(3)],
+        vec![Some(3), Some(1)],
+        vec![Some(1), None],
+    ];
+    assert_eq!(steps, expected);
+}
+
+#[test]
+fn sampling_outside_of_its_domain_is_refused() {
+    let prompt = Prompt::left_padded(&[vec![0]], 0).unwrap();
+    let config = GenerationConfig::new(1).with_sampling(Sampling::Random {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        seed: 0,
+    });
+    let refusal = generate(&garden_path(), prompt, Last(vec![]), config);
+    assert_eq!(
+        refusal.unwrap_err().to_string(),
+        "`temperature` is 0; accepted: a positive number; or greedy"
+    );
+}
