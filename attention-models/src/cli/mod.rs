@@ -10,6 +10,7 @@ mod photo;
 mod roofline;
 mod see;
 mod table;
+mod terrain;
 mod train;
 pub mod verify;
 pub mod verify_models;
@@ -45,6 +46,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
     Roofline(roofline::RooflineArgs),
+    Terrain(terrain::TerrainArgs),
 }
 
 /// Runs the program with the arguments of the process.
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Mask(args) => mask::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Terrain(args) => terrain::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -6,6 +6,7 @@ pub mod cache;
 pub mod checkpoint;
 pub mod clip;
 pub mod decoder;
+pub mod diffusion;
 pub mod encoder;
 pub mod generation;
 pub mod preprocess;
@@ -13,4 +14,6 @@ pub mod resample;
 #[cfg(feature = "cube")]
 pub mod seq2seq;
 pub mod swin;
+#[cfg(feature = "tokenizers")]
+pub mod tokenizer;
 pub mod vit;

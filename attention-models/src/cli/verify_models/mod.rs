@@ -3,6 +3,7 @@
 
 mod clip;
 mod decoders;
+mod diffusion;
 mod encoders;
 mod seq2seq;
 mod swin;
@@ -16,7 +17,8 @@ use burn::tensor::{DType, Device, TensorData};
 use crate::models::checkpoint::Weights;
 
 /// The models that are known here, a line for each group.
-const GROUPS: [&Group; 7] = [
+const GROUPS: [&Group; 8] = [
+    &diffusion::GROUP,
     &vit::GROUP,
     &swin::GROUP,
     &clip::GROUP,

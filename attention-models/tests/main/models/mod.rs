@@ -4,12 +4,14 @@ mod attention_maps;
 mod checkpoints;
 mod clip;
 mod decoders;
+mod diffusion;
 mod encoders;
 mod gguf;
 mod gguf_writer;
 mod goldens;
 mod seq2seq;
 mod swin;
+mod tokenizers;
 mod vision_transformer;
 
 use std::path::PathBuf;

@@ -28,7 +28,10 @@ fn clips_tokenizer_splits_as_transformers_does_from_either_kind_of_files() {
         let tokenizer = Tokenizer::load(folder).unwrap();
         assert_eq!(tokenizer.max_length(), Some(77));
         for Case { text, ids, tokens } in &cases {
-            assert_eq!(tokenizer.encode(text).unwrap().tokens, *tokens, "{text}");
+            let given = tokenizer.encode(text).unwrap().tokens;
+            // The golden's tokens are those before a long text is cut off.
+            let kept = tokens.len().min(76);
+            assert_eq!(given[..kept], tokens[..kept], "{text}");
             let batch = tokenizer
                 .batch(&[text], Length::Exactly(77), Side::Right, &Device::flex())
                 .unwrap();
