@@ -37,7 +37,7 @@ pub use deberta::{Deberta, DebertaConfig, DebertaLayer};
 pub use disentangled::DisentangledAttention;
 pub use embeddings::TextEmbeddings;
 pub use families::load_checkpoint;
-pub(in crate::models) use input::{check_length, check_tokens};
 pub use input::{EncoderInput, EncoderOutput};
+pub(in crate::models) use input::{check_length, check_tokens};
 pub use layer::EncoderLayer;
 pub use model::Encoder;

@@ -55,7 +55,11 @@ fn unknown(pieces: &[Piece]) -> Option<usize> {
 }
 
 /// Llama's: merges in the order of the scores, bytes for what no piece covers.
-pub(super) fn merges(path: &Path, pieces: &[Piece], space: bool) -> Result<Tokenizer, TokenizerError> {
+pub(super) fn merges(
+    path: &Path,
+    pieces: &[Piece],
+    space: bool,
+) -> Result<Tokenizer, TokenizerError> {
     let ids: BTreeMap<&str, usize> = pieces
         .iter()
         .enumerate()
@@ -288,7 +292,10 @@ mod tests {
         assert_eq!(pieces.len(), 6);
         assert_eq!(pieces[5].text, "▁ab");
         assert_eq!((pieces[5].score, pieces[5].kind), (-1.0, Kind::Text));
-        assert_eq!((pieces[0].kind, pieces[1].kind), (Kind::Unknown, Kind::Control));
+        assert_eq!(
+            (pieces[0].kind, pieces[1].kind),
+            (Kind::Unknown, Kind::Control)
+        );
         assert!(map.is_empty());
         let bytes = model();
         assert!(parse(&bytes[..bytes.len() - 1]).is_none());
