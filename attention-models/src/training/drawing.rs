@@ -87,7 +87,7 @@ impl Drawing {
             .iter()
             .map(|_| random.below(self.schedule.times()) as f32)
             .collect();
-        let mut numbers = Noise::new(random.next());
+        let mut numbers = Noise::new(random.bits());
         let noise = numbers.normal(clean.dims(), device);
         let mixed =
             |result: Result<Tensor<4>, _>| result.expect("invariant: a time for each digit");
