@@ -1,13 +1,28 @@
 //! `attention train`: the reference models, from random weights.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
+use burn::module::Module;
 use clap::{Args, ValueEnum};
+use image::{GrayImage, Luma};
 use indicatif::ProgressBar;
 
 use super::model_cache;
-use crate::training::{Digits, Event, Metric, Mnist, Outcome, Task, Trainer, TrainingConfig};
+use crate::models::diffusion::UNet2DModel;
+use crate::training::{
+    Characters, Digits, Drawing, Event, Metric, Mnist, Outcome, Task, Text, Trainer, TrainingConfig,
+};
+
+/// Characters of the text that a trained model writes.
+const SAMPLE: usize = 400;
+/// Rows of the picture of drawn digits.
+const ROWS: usize = 8;
+/// Steps from noise to a digit.
+const DRAWING_STEPS: usize = 50;
 
 /// Train a small model from random weights; a killed run goes on where its last checkpoint ends
 #[derive(Debug, Args)]
@@ -46,6 +61,10 @@ pub struct TrainArgs {
 enum Trained {
     /// A Vision Transformer that reads MNIST's digits
     Vit,
+    /// A Llama that writes Shakespeare's plays on, character by character
+    Lm,
+    /// A diffusion UNet that draws MNIST's digits
+    Diffusion,
 }
 
 /// Runs `attention train`.
@@ -57,6 +76,8 @@ enum Trained {
 pub fn run(args: &TrainArgs) -> Result<()> {
     match args.model {
         Trained::Vit => vit(args),
+        Trained::Lm => language_model(args),
+        Trained::Diffusion => diffusion(args),
     }
 }
 
@@ -71,6 +92,60 @@ fn vit(args: &TrainArgs) -> Result<()> {
     let outcome = follow(&trainer, &task)?;
     task.save(&outcome.model, &args.output)?;
     println!("{}", args.output.display());
+    Ok(())
+}
+
+fn language_model(args: &TrainArgs) -> Result<()> {
+    let text = Text::load(&args.data("shakespeare")?)?;
+    let device = super::open_device(&args.device)?;
+    let task = Characters::new(text, args.batch.unwrap_or(32), 128, args.seed, &device);
+    let config = TrainingConfig::new(args.steps.unwrap_or(2000))
+        .with_learning_rate(3e-3)
+        .with_evaluate_every(250);
+    let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
+    let outcome = follow(&trainer, &task)?;
+    println!("{}", task.write(&outcome.model, SAMPLE, args.seed)?);
+    save(&outcome.model, &args.output)
+}
+
+fn diffusion(args: &TrainArgs) -> Result<()> {
+    let mnist = Mnist::load(&args.data("mnist")?)?;
+    let device = super::open_device(&args.device)?;
+    let task = Drawing::new(mnist, args.batch.unwrap_or(32), args.seed, &device);
+    let config = TrainingConfig::new(args.steps.unwrap_or(3000))
+        .with_learning_rate(1e-3)
+        .with_evaluate_every(500);
+    let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
+    let outcome = follow(&trainer, &task)?;
+    let picture = args.output.join("digits.png");
+    draw(&outcome.model, args.seed)?
+        .save(&picture)
+        .with_context(|| format!("`{}` cannot be written", picture.display()))?;
+    println!("{}", picture.display());
+    save(&outcome.model, &args.output)
+}
+
+/// Every digit in a column, `ROWS` of each.
+fn draw(model: &UNet2DModel, seed: u64) -> Result<GrayImage> {
+    let digits: Vec<u8> = (0..ROWS).flat_map(|_| 0..10).collect();
+    let drawn = Drawing::draw(model, &digits, DRAWING_STEPS, seed)?;
+    let [_, _, height, width] = drawn.dims();
+    let values = drawn.try_into_vec_as::<f32>()?;
+    let picture = GrayImage::from_fn(10 * width as u32, (ROWS * height) as u32, |x, y| {
+        let (x, y) = (x as usize, y as usize);
+        let digit = y / height * 10 + x / width;
+        let value = values[(digit * height + y % height) * width + x % width];
+        Luma([((value + 1.0) * 127.5).round() as u8])
+    });
+    Ok(picture)
+}
+
+/// The model's parameters as Burn records them.
+fn save(model: &impl Module, folder: &Path) -> Result<()> {
+    let path = folder.join("model.bpk");
+    let saved = model.clone().save_file(&path);
+    saved.with_context(|| format!("`{}` cannot be written", path.display()))?;
+    println!("{}", path.display());
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 pub mod blocks;
 pub mod cache;
 pub mod checkpoint;
+pub mod clip;
 pub mod decoder;
 pub mod diffusion;
 pub mod encoder;

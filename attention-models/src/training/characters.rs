@@ -1,9 +1,12 @@
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
 
 use super::{Metric, Random, Task, Text};
-use crate::models::blocks::{GatedMlpConfig, NormConfig, PositionEncoding, RotaryConfig, SelfAttentionConfig};
+use crate::models::blocks::{
+    GatedMlpConfig, NormConfig, PositionEncoding, RotaryConfig, SelfAttentionConfig,
+};
 use crate::models::decoder::{Decoder, DecoderConfig, DecoderLayerConfig, FeedForwardConfig};
+use crate::ops::AttentionError;
 
 /// Windows of an evaluation's batch.
 const TEST_BATCH: usize = 32;
@@ -47,6 +50,40 @@ impl Characters {
     /// The model.
     pub fn model(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// Lets a model write `length` characters: the same for the same `seed`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Decoder::try_forward`].
+    pub fn write(
+        &self,
+        model: &Decoder,
+        length: usize,
+        seed: u64,
+    ) -> Result<String, AttentionError> {
+        let mut random = Random::new(seed);
+        let mut written = vec![i32::from(self.text.held_out()[0])];
+        for _ in 0..length {
+            let seen = &written[written.len().saturating_sub(self.context)..];
+            let tokens = TensorData::new(seen.to_vec(), [1, seen.len()]);
+            let logits = model.try_forward(Tensor::from_data(tokens, &self.device), None)?;
+            let last = logits.slice_dim(1, seen.len() - 1..seen.len());
+            let probabilities = softmax(last, 2).into_data();
+            // The character at which the sum of probabilities passes a random number.
+            let mut rest = random.uniform();
+            let passed = probabilities.iter::<f32>().position(|probability| {
+                rest -= probability;
+                rest < 0.0
+            });
+            written.push(passed.unwrap_or(0) as i32);
+        }
+        let alphabet = self.text.alphabet();
+        Ok(written
+            .iter()
+            .map(|token| alphabet[*token as usize])
+            .collect())
     }
 
     /// Windows of `context` characters, and the characters that follow each: `[windows, context]`.

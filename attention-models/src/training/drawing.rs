@@ -87,10 +87,14 @@ impl Drawing {
             .iter()
             .map(|_| random.below(self.schedule.times()) as f32)
             .collect();
-        let mut numbers = Noise::new(random.next());
+        let mut numbers = Noise::new(random.bits());
         let noise = numbers.normal(clean.dims(), device);
-        let mixed = |result: Result<Tensor<4>, _>| result.expect("invariant: a time for each digit");
-        let noisy = mixed(self.schedule.add_noise(clean.clone(), noise.clone(), &times));
+        let mixed =
+            |result: Result<Tensor<4>, _>| result.expect("invariant: a time for each digit");
+        let noisy = mixed(
+            self.schedule
+                .add_noise(clean.clone(), noise.clone(), &times),
+        );
         let wanted = mixed(self.schedule.velocity(clean, noise, &times));
         let times = Tensor::from_data(times.as_slice(), device);
         let classes = digits.labels(indices, device);

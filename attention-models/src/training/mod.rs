@@ -49,20 +49,26 @@
 //! ```
 
 mod batches;
+mod characters;
 mod checkpoint;
 mod config;
 mod digits;
+mod drawing;
 mod error;
 mod mnist;
 mod random;
+mod text;
 mod trainer;
 
 pub use batches::Batches;
+pub use characters::Characters;
 pub use config::TrainingConfig;
 pub use digits::Digits;
+pub use drawing::Drawing;
 pub use error::TrainingError;
 pub use mnist::{DigitImages, Mnist};
 pub use random::Random;
+pub use text::Text;
 pub use trainer::{Event, Metric, Outcome, Trainer};
 
 use burn::module::Module;

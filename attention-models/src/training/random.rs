@@ -21,12 +21,12 @@ impl Random {
     /// An independent stream: that of a step, or of an epoch.
     pub fn fork(&self, number: u64) -> Self {
         let mut fork = Self::new(self.state ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03));
-        let state = fork.next();
+        let state = fork.bits();
         Self::new(state)
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -35,7 +35,7 @@ impl Random {
 
     /// From 0 to less than 1.
     pub fn uniform(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 24) as f32
+        (self.bits() >> 40) as f32 / (1u64 << 24) as f32
     }
 
     /// From `-reach` to `reach`.
@@ -46,7 +46,7 @@ impl Random {
     /// A whole number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: usize) -> usize {
         // Off from uniform by less than `bound` in 2^64.
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+        ((u128::from(self.bits()) * bound as u128) >> 64) as usize
     }
 
     /// From a normal distribution of mean 0 and deviation 1 (Box and Muller 1958).

@@ -42,11 +42,15 @@ impl Text {
         alphabet.sort_unstable();
         alphabet.dedup();
         if length < SHORTEST {
-            return Err(format!("{length} characters; accepted: at least {SHORTEST}"));
+            return Err(format!(
+                "{length} characters; accepted: at least {SHORTEST}"
+            ));
         }
         if alphabet.len() > 256 {
             let different = alphabet.len();
-            return Err(format!("{different} different characters; accepted: at most 256"));
+            return Err(format!(
+                "{different} different characters; accepted: at most 256"
+            ));
         }
         let number = |character| alphabet.partition_point(|other| *other < character) as u8;
         Ok(Self {

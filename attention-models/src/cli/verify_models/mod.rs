@@ -1,6 +1,7 @@
 //! Conformance of the reference models: what other people's code computed from the same weights
 //! and inputs.
 
+mod clip;
 mod decoders;
 mod diffusion;
 mod encoders;
@@ -16,9 +17,10 @@ use burn::tensor::{DType, Device, TensorData};
 use crate::models::checkpoint::Weights;
 
 /// The models that are known here, a line for each group.
-const GROUPS: [&Group; 7] = [
+const GROUPS: [&Group; 8] = [
     &vit::GROUP,
     &swin::GROUP,
+    &clip::GROUP,
     &encoders::GROUP,
     &encoders::DEBERTA,
     &decoders::GROUP,

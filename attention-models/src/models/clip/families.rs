@@ -52,6 +52,9 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<Clip, CheckpointErr
     Ok(Clip {
         vision: VisionTransformer::load(folder, device)?,
         text: encoder::load_checkpoint(&text, device)?,
-        logit_scale: checkpoint.weights()?.load_into(between, &NAMES)?.logit_scale,
+        logit_scale: checkpoint
+            .weights()?
+            .load_into(between, &NAMES)?
+            .logit_scale,
     })
 }

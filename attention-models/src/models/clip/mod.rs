@@ -73,9 +73,7 @@ impl Clip {
     ) -> Result<ClipOutput, AttentionError> {
         let image_embeds = self.image_embeds(pixel_values)?;
         let text_embeds = self.text_embeds(texts)?;
-        let cosines = image_embeds
-            .clone()
-            .matmul(text_embeds.clone().transpose());
+        let cosines = image_embeds.clone().matmul(text_embeds.clone().transpose());
         Ok(ClipOutput {
             image_embeds,
             text_embeds,
@@ -101,9 +99,9 @@ impl Clip {
     pub fn text_embeds(&self, texts: EncoderInput) -> Result<Tensor<2>, AttentionError> {
         let output = self.text.try_forward(texts)?;
         let projected = output.projected.or(output.pooled);
-        Ok(unit(
-            projected.expect("invariant: CLIP's text tower has a pooled output"),
-        ))
+        Ok(unit(projected.expect(
+            "invariant: CLIP's text tower has a pooled output",
+        )))
     }
 }
 

@@ -34,7 +34,7 @@ mod tests {
         let device = Device::flex();
         let row = |interleaved| {
             let row = sinusoids(1, 1, 4, interleaved, &device).to_data();
-            row.to_vec::<f32>().unwrap()
+            row.try_to_vec::<f32>().unwrap()
         };
         let [a, b] = [1f32, 0.01];
         let close = |given: Vec<f32>, expected: [f32; 4]| {

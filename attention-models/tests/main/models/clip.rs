@@ -1,7 +1,7 @@
 use attention_models::models::vit::VisionTransformer;
 use burn::tensor::{Device, Tensor};
 
-use super::{golden, goldens::passes};
+use super::{golden, passes};
 
 #[test]
 fn both_towers_of_clip_compute_what_transformers_computes() {

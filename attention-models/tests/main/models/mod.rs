@@ -2,6 +2,7 @@
 
 mod attention_maps;
 mod checkpoints;
+mod clip;
 mod decoders;
 mod diffusion;
 mod encoders;

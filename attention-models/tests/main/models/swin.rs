@@ -44,7 +44,7 @@ fn probabilities_in_a_window_sum_to_one() {
         let map = model.stages[0].window_attention(states[0].clone(), block);
         let map = map.unwrap();
         assert_eq!(map.dims(), [2 * 16, 2, 16, 16]);
-        let sums = map.sum_dim(3).into_data().to_vec::<f32>().unwrap();
+        let sums = map.sum_dim(3).into_data().try_to_vec::<f32>().unwrap();
         assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5));
     }
     let error = model.stages[0]
@@ -69,7 +69,7 @@ fn a_change_reaches_the_neighbouring_windows_only_in_a_shifted_block() {
             let difference = stage.tokens_before(tokens.clone(), block)
                 - stage.tokens_before(changed.clone(), block);
             let difference = difference.abs().sum_dim(3).into_data();
-            let difference = difference.to_vec::<f32>().unwrap();
+            let difference = difference.try_to_vec::<f32>().unwrap();
             let places = difference.iter().enumerate().filter(|(_, by)| **by > 0.0);
             places.map(|(at, _)| [at / 16, at % 16]).collect()
         };
