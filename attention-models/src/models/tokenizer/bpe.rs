@@ -107,9 +107,7 @@ impl Words {
     ];
 
     fn pre_tokenizer(self) -> Value {
-        let sequence = |first: Value, regex: bool| {
-            json!({ "type": "Sequence", "pretokenizers": [first, byte_level(regex)] })
-        };
+        let sequence = |first: Value, regex: bool| json!({ "type": "Sequence", "pretokenizers": [first, byte_level(regex)] });
         let split = |digits: &str| {
             let words = format!(
                 r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -51,7 +51,8 @@ impl Message {
 }
 
 const LOOP: &str = "{% for message in messages %}";
-const SYSTEM_START: &str = "{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n";
+const SYSTEM_START: &str =
+    "{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n";
 const SYSTEM_END: &str = "<|im_end|>\n' }}{% endif %}";
 /// Every message in the same way.
 const MESSAGES: [&str; 2] = [
@@ -154,7 +155,10 @@ mod tests {
     fn another_template_is_refused_with_where_it_departs() {
         let llama = "{% for message in messages %}{{ '[INST] ' + message['content'] }}{% endfor %}";
         let error = ChatTemplate::parse(llama).unwrap_err().to_string();
-        assert!(error.contains("departs from ChatML at \"{{ '[INST] '"), "{error}");
+        assert!(
+            error.contains("departs from ChatML at \"{{ '[INST] '"),
+            "{error}"
+        );
         let changed = SMOLLM2.replace("{% if add_generation_prompt %}", "{% if true %}");
         assert!(ChatTemplate::parse(&changed).is_err());
     }

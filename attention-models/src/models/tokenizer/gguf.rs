@@ -39,7 +39,10 @@ pub(super) fn load(path: &Path) -> Result<Tokenizer, TokenizerError> {
     if let Ok(padding) = file.count("tokenizer.ggml.padding_token_id") {
         tokenizer.padding = padding as u32;
     }
-    tokenizer.template = file.text("tokenizer.chat_template").ok().map(str::to_string);
+    tokenizer.template = file
+        .text("tokenizer.chat_template")
+        .ok()
+        .map(str::to_string);
     around(&file, &mut tokenizer)?;
     Ok(tokenizer)
 }
@@ -52,7 +55,9 @@ fn bytes(file: &Gguf) -> Result<Tokenizer, TokenizerError> {
     let Some((_, words)) = Words::NAMES.iter().find(|(known, _)| *known == name) else {
         let accepted = Words::NAMES.map(|(known, _)| known).join(", ");
         return Err(file
-            .invalid(format!("`tokenizer.ggml.pre` is {name}; accepted: {accepted}"))
+            .invalid(format!(
+                "`tokenizer.ggml.pre` is {name}; accepted: {accepted}"
+            ))
             .into());
     };
     let pieces = pieces(file)?;
@@ -112,7 +117,10 @@ fn character_map(file: &Gguf) -> Result<Vec<u8>, TokenizerError> {
         _ => None,
     };
     let bytes: Option<Vec<u8>> = file.list(key)?.iter().map(byte).collect();
-    bytes.ok_or_else(|| file.invalid(format!("`{key}` holds other values than bytes")).into())
+    bytes.ok_or_else(|| {
+        file.invalid(format!("`{key}` holds other values than bytes"))
+            .into()
+    })
 }
 
 fn flag(file: &Gguf, name: &str) -> Option<bool> {
@@ -141,7 +149,9 @@ fn around(file: &Gguf, tokenizer: &mut Tokenizer) -> Result<(), TokenizerError> 
         return Ok(());
     }
     let text = [before.as_ref().map(|(text, _)| text.as_str()), Some("$A")];
-    let text = text.into_iter().chain([after.as_ref().map(|(text, _)| text.as_str())]);
+    let text = text
+        .into_iter()
+        .chain([after.as_ref().map(|(text, _)| text.as_str())]);
     let template: Vec<&str> = text.flatten().collect();
     let special: Vec<(String, u32)> = [before.clone(), after.clone()]
         .into_iter()

@@ -98,7 +98,11 @@ impl Tokenizer {
         let mut inner: tokenizers::Tokenizer =
             serde_json::from_value(json.clone()).map_err(|error| error::invalid(path, error))?;
         let named = inner.get_padding().map(|padding| padding.pad_id);
-        let known = || PADDING_TOKENS.iter().find_map(|token| inner.token_to_id(token));
+        let known = || {
+            PADDING_TOKENS
+                .iter()
+                .find_map(|token| inner.token_to_id(token))
+        };
         let padding = named.or_else(known).unwrap_or(0);
         inner.with_padding(None);
         Ok(Self {
