@@ -126,7 +126,7 @@ impl LayerCache {
             let kept = self.length.min(self.size);
             storage.clone().map(|store| store.slice_dim(1, 0..kept))
         };
-        let in_order = several || self.length <= self.size;
+        let in_order = several || self.length <= self.size || self.length.is_multiple_of(self.size);
         let padding = self.padding_of(seen[0].dims()[1], in_order);
         self.storage = Some(storage);
         let [key, value] = seen.map(|heads| heads.swap_dims(1, 2));

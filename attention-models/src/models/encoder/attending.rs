@@ -10,6 +10,7 @@ use crate::ops::{try_attention_rows, try_attention_with_lse};
 /// the reference implementations compute it where a mask leaves a query nothing. Only padding ever is such a query,
 /// and nothing reads what comes of it.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::large_enum_variant, reason = "one exists in a forward pass")]
 pub(super) enum Blind {
     /// There is no padding.
     #[default]

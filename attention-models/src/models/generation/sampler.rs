@@ -103,10 +103,12 @@ fn candidates(
 
 #[cfg(test)]
 mod tests {
+    use std::f32::consts::LN_2;
+
     use super::*;
 
     /// Probabilities 0.5, 0.25, 0.125, 0.125.
-    const LOGITS: [f32; 4] = [0.0, -0.693_147_2, -1.386_294_4, -1.386_294_4];
+    const LOGITS: [f32; 4] = [0.0, -LN_2, -2.0 * LN_2, -2.0 * LN_2];
 
     fn tokens(top_k: usize, top_p: f64, min_p: f64) -> Vec<i64> {
         let candidates = candidates(&LOGITS, 1.0, top_k, top_p, min_p);

@@ -7,6 +7,7 @@ use crate::ops::check::check_shape;
 
 /// What is translated, summarised or written down.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one exists in a forward pass")]
 pub enum Source {
     /// Text.
     Text {

@@ -19,6 +19,7 @@ pub(super) struct Windows {
 
 /// How attention is told of windows.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one exists in a stage")]
 enum Shown {
     /// One window holds the grid.
     All,
