@@ -144,8 +144,8 @@ fn a_cache_gives_the_logits_of_the_whole_sequence_whatever_its_parts() {
         "diffllama",
     ] {
         let model = model(name);
-        let all = model.forward(tokens(&[text.clone()]));
-        let prompt = Prompt::left_padded(&[text.clone()], 0).unwrap();
+        let all = model.forward(tokens(std::slice::from_ref(&text)));
+        let prompt = Prompt::left_padded(std::slice::from_ref(&text), 0).unwrap();
         for parts in [vec![23], vec![1; 23], vec![3, 1, 1, 7, 2, 1, 6, 1, 1]] {
             let mut cache = model.cache(&prompt, 0).unwrap();
             let mut end = 0;
@@ -341,7 +341,7 @@ fn one_beam_is_greedy_and_sequences_of_a_batch_do_not_mix() {
     let together = search(&rows, 4);
     let alone = rows
         .each_ref()
-        .map(|row| search(&[row.clone()], 4).concat());
+        .map(|row| search(std::slice::from_ref(row), 4).concat());
     assert_eq!(together, alone);
 }
 
