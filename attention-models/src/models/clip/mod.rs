@@ -1,5 +1,5 @@
 //! CLIP: images and texts in one space (Radford et al. 2021, <https://arxiv.org/abs/2103.00020>): a
-//! [`VisionTransformer`](super::vit::VisionTransformer) and an [`Encoder`](super::encoder::Encoder),
+//! [`VisionTransformer`] and an [`Encoder`],
 //! each with a projection, and the factor on the cosines between what they give.
 //!
 //! ```no_run

@@ -53,7 +53,7 @@ pub struct SelfAttentionConfig {
     /// Whether the projection of the output has a bias.
     #[config(default = false)]
     pub output_bias: bool,
-    /// A norm of each head's queries and keys, with epsilon and offset of an [`RmsNorm`].
+    /// A norm of each head's queries and keys, with epsilon and offset of an [`RmsNorm`](crate::models::blocks::RmsNorm).
     #[config(default = "None")]
     pub head_norm: Option<(f64, f64)>,
     /// The factor on products; `1 / sqrt(head_dim)` without it.
