@@ -4,8 +4,7 @@
 //! What a run does is a function of its seed and of the number of a step: which examples a batch
 //! holds, how they are distorted, where noise falls. A checkpoint therefore holds parameters,
 //! moments, schedule and the number of steps, and a run that was killed goes on to the same bits as
-//! one that was not. burn-train writes checkpoints at the end of an epoch only, and brings some
-//! thirty crates along; this loop does without.
+//! one that was not.
 //!
 //! A [`Task`] says what is trained and on what; [`Trainer`] does it.
 //!
@@ -41,7 +40,7 @@
 //! }
 //!
 //! let folder = tempfile::tempdir().unwrap();
-//! let config = TrainingConfig::new(200).with_learning_rate(0.05);
+//! let config = TrainingConfig::new(1000).with_learning_rate(0.05);
 //! let trainer = Trainer::new(config, folder.path(), &Device::flex());
 //! let outcome = trainer.run(&Doubling, &mut |_| {})?;
 //! assert!((outcome.metrics[0].value - 2.0).abs() < 0.1);
