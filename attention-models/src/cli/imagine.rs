@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::{DType, Device, Tensor};
-use clap::{Args, ValueEnum};
+use burn::tensor::{Device, Tensor};
+use clap::Args;
 use image::{Rgb, RgbImage};
 use indicatif::ProgressBar;
 
 use super::heatmap::{self, HeatMap};
-use super::{model_cache, photo};
+use super::{model_cache, photo, precision::Precision};
 use crate::models::diffusion::{
     AttentionControl, Noise, Plain,
     pipeline::{
@@ -70,13 +70,6 @@ pub struct ImagineArgs {
     dtype: Precision,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Precision {
-    F32,
-    F16,
-    Bf16,
-}
-
 /// `[height, width]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Size([usize; 2]);
@@ -125,11 +118,7 @@ pub fn run(args: ImagineArgs) -> Result<()> {
     let folder = model_cache::find(&args.model)?;
     let bar = super::progress(args.steps + 2)?.with_message("load");
     let mut model = StableDiffusion::load(&folder, &device)?;
-    model.latent.unet = match args.dtype {
-        Precision::F32 => model.latent.unet,
-        Precision::F16 => model.latent.unet.cast(DType::F16),
-        Precision::Bf16 => model.latent.unet.cast(DType::BF16),
-    };
+    model.latent.unet = args.dtype.of(model.latent.unet, &device)?;
     bar.inc(1);
 
     let prompt = model.prompt(&args.prompt)?;
