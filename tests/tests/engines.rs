@@ -2,10 +2,12 @@
 
 use attention_core::{AttentionSpec, DType, oracle::Tensor4};
 use attention_kernels::{
+    catalog::Entry,
     device::elem_type,
     softmax::{self, Engine, Inputs, engines},
 };
 use attention_models::{
+    cli::verify::case::Case,
     device::DeviceKind,
     ops::{AttentionOptions, try_attention},
 };
@@ -27,6 +29,14 @@ fn matrix_engines(client: &Client) -> Vec<Engine> {
     found
 }
 
+/// Then tiles are larger.
+fn more_rows_than_a_device_runs_at_once() -> [Case; 2] {
+    [64, 128].map(|dim| {
+        let sizes = [2, 68, 68, 100, 130, dim, dim];
+        Case::of(&Entry::new(format!("136 heads of {dim}"), sizes))
+    })
+}
+
 #[test]
 fn cooperative_matrices_and_matrix_instructions_agree_with_the_oracle() {
     let mut cases = head_dims(&[
@@ -42,6 +52,7 @@ fn cooperative_matrices_and_matrix_instructions_agree_with_the_oracle() {
     cases.extend(rows_without_keys());
     cases.extend(large_scores(8.0));
     cases.extend(everything());
+    cases.extend(more_rows_than_a_device_runs_at_once());
     assert_engines_within_bounds(&cases, DType::F16, Layout::Contiguous, matrix_engines);
 }
 
