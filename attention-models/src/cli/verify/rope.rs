@@ -109,7 +109,7 @@ fn rotate(
     let heads = upload(heads, DType::F32, &device).require_grad();
     let out = match attention {
         Attention::Fused => {
-            let positions = Positions::of(vec![positions.to_vec()]);
+            let positions = Positions::of(vec![positions.to_vec()])?;
             let table = rotary.table_for(&positions, length.max(positions.end()), &device);
             table.rotate(heads.clone())
         }

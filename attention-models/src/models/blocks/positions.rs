@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use attention_core::AttentionError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// The positions of tokens: one row for all sequences of a batch, or a row for each.
@@ -38,15 +39,22 @@ impl Positions {
 
     /// One row, or a row for each sequence.
     ///
-    /// # Panics
-    /// Panics unless there is a row and all are equally long.
-    pub fn of(rows: Vec<Vec<usize>>) -> Self {
-        let length = rows.first().map(Vec::len).expect("there must be a row");
-        assert!(
-            rows.iter().all(|row| row.len() == length),
-            "all rows must be equally long"
-        );
-        Self { rows }
+    /// # Errors
+    /// [`AttentionError::Value`] unless there is a row and all are equally long.
+    pub fn of(rows: Vec<Vec<usize>>) -> Result<Self, AttentionError> {
+        let mut lengths = rows.iter().map(Vec::len);
+        let first = lengths.next();
+        if first.is_none() || lengths.any(|length| Some(length) != first) {
+            return Err(AttentionError::Value {
+                argument: "rows",
+                given: format!(
+                    "of lengths {:?}",
+                    rows.iter().map(Vec::len).collect::<Vec<_>>()
+                ),
+                accepted: "at least one row, all of the same length".into(),
+            });
+        }
+        Ok(Self { rows })
     }
 
     /// One row, or a row for each sequence.

@@ -163,8 +163,8 @@ impl SelfAttention {
             Some(norm) => norm.forward(heads),
             None => heads,
         };
-        let query = self.rotated(normalised(&self.query_norm, query), input);
-        let key = self.rotated(normalised(&self.key_norm, key), input);
+        let query = self.rotated(normalised(&self.query_norm, query), input)?;
+        let key = self.rotated(normalised(&self.key_norm, key), input)?;
         let seen = match cache {
             Some(cache) => cache.append(key, value)?,
             None => VisibleKeys {
@@ -213,14 +213,21 @@ impl SelfAttention {
         }
     }
 
-    fn rotated(&self, heads: Tensor<4>, input: &AttentionInput) -> Tensor<4> {
+    fn rotated(
+        &self,
+        heads: Tensor<4>,
+        input: &AttentionInput,
+    ) -> Result<Tensor<4>, AttentionError> {
         let Some(rotary) = &self.rotary else {
-            return heads;
+            return Ok(heads);
         };
         let table = input.tables.iter().find(|(known, _)| known == rotary);
-        let (_, table) =
-            table.expect("the input must be made for the attentions that it is given to");
-        table.rotate(heads)
+        let (_, table) = table.ok_or_else(|| AttentionError::Value {
+            argument: "input",
+            given: "without this attention's rotary positions".into(),
+            accepted: "an input that was made for the attentions that it is given to".into(),
+        })?;
+        Ok(table.rotate(heads))
     }
 
     /// Scale, softcap, and what `seq_q` queries, the last tokens of `seen`, see of it.
