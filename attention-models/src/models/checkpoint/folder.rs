@@ -82,6 +82,24 @@ impl Checkpoint {
         }
     }
 
+    /// The one of `families` that reads the folder's class, each known by its classes.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Architecture`] with the classes of all.
+    pub fn family<'a, F>(
+        &self,
+        families: &[&'a F],
+        classes: impl Fn(&F) -> &'static [&'static str],
+    ) -> Result<&'a F, CheckpointError> {
+        let class = self.architecture();
+        let reads = |family: &&&F| class.is_some_and(|class| classes(family).contains(&class));
+        families.iter().find(reads).copied().ok_or_else(|| {
+            let accepted = families.iter().flat_map(|family| classes(family));
+            self.wrong_architecture(accepted.copied().collect())
+        })
+    }
+
     /// The error for a folder of another architecture than those accepted.
     pub fn wrong_architecture(&self, accepted: Vec<&'static str>) -> CheckpointError {
         let found = match (self.architecture(), self.config["model_type"].as_str()) {

@@ -44,16 +44,7 @@ const FAMILIES: [&Family; 10] = [
 
 pub(super) fn load(folder: &Path, device: &Device) -> Result<Decoder, CheckpointError> {
     let checkpoint = Checkpoint::open(folder)?;
-    let family = FAMILIES
-        .iter()
-        .find(|family| {
-            let class = checkpoint.architecture();
-            class.is_some_and(|class| family.classes.contains(&class))
-        })
-        .ok_or_else(|| {
-            let accepted = FAMILIES.iter().flat_map(|family| family.classes);
-            checkpoint.wrong_architecture(accepted.copied().collect())
-        })?;
+    let family = checkpoint.family(&FAMILIES, |family| family.classes)?;
     let config = (family.config)(&Fields::new(&checkpoint)?)?;
     let model = config
         .try_init(device)

@@ -48,16 +48,7 @@ pub fn load_checkpoint(
     checkpoint: &Checkpoint,
     device: &Device,
 ) -> Result<Encoder, CheckpointError> {
-    let family = FAMILIES
-        .iter()
-        .find(|family| {
-            let class = checkpoint.architecture();
-            class.is_some_and(|class| family.classes.contains(&class))
-        })
-        .ok_or_else(|| {
-            let accepted = FAMILIES.iter().flat_map(|family| family.classes);
-            checkpoint.wrong_architecture(accepted.copied().collect())
-        })?;
+    let family = checkpoint.family(&FAMILIES, |family| family.classes)?;
     let weights = checkpoint.weights()?;
     let config = (family.config)(checkpoint, &weights)?;
     let model = config

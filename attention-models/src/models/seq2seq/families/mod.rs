@@ -33,16 +33,7 @@ const FAMILIES: [&Family; 4] = [
 
 pub(super) fn load(folder: &Path, device: &Device) -> Result<Seq2Seq, CheckpointError> {
     let checkpoint = Checkpoint::open(folder)?;
-    let family = FAMILIES
-        .iter()
-        .find(|family| {
-            let class = checkpoint.architecture();
-            class.is_some_and(|class| family.classes.contains(&class))
-        })
-        .ok_or_else(|| {
-            let accepted = FAMILIES.iter().flat_map(|family| family.classes);
-            checkpoint.wrong_architecture(accepted.copied().collect())
-        })?;
+    let family = checkpoint.family(&FAMILIES, |family| family.classes)?;
     let weights = checkpoint.weights()?;
     let config = (family.config)(&checkpoint, &weights)?;
     let config = config.with_generation(defaults(folder, &checkpoint)?);
