@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 
 use super::model_cache;
 use crate::models::diffusion::UNet2DModel;
+use crate::ops::comparison::with_burn_attention;
 use crate::training::{
     Characters, Digits, Drawing, Event, Metric, Mnist, Outcome, Task, Text, Trainer, TrainingConfig,
 };
@@ -54,6 +55,18 @@ pub struct TrainArgs {
     /// Where the model is trained: auto, cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
+    /// Whose attention the model is trained with
+    #[arg(long, value_enum, default_value_t = Whose::Ours, value_name = "A")]
+    attention: Whose,
+}
+
+/// Whose attention runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Whose {
+    /// The fused kernels
+    Ours,
+    /// Burn's own operation, to compare
+    Burn,
 }
 
 /// What can be trained.
@@ -74,10 +87,14 @@ enum Trained {
 /// Data that are not there, a device that is not there, a folder with a run of other settings, or a
 /// loss that is no number any more.
 pub fn run(args: &TrainArgs) -> Result<()> {
-    match args.model {
+    let train = || match args.model {
         Trained::Vit => vit(args),
         Trained::Lm => language_model(args),
         Trained::Diffusion => diffusion(args),
+    };
+    match args.attention {
+        Whose::Ours => train(),
+        Whose::Burn => with_burn_attention(train),
     }
 }
 

@@ -39,6 +39,7 @@ mod backend;
 mod block_map;
 pub(crate) mod check;
 mod combine;
+pub mod comparison;
 pub mod composition;
 mod differential;
 mod maps;
@@ -163,6 +164,9 @@ pub fn try_attention(
     value: Tensor<4>,
     options: AttentionOptions,
 ) -> Result<Tensor<4>, AttentionError> {
+    if comparison::is_asked_for() {
+        return comparison::burn_attention(query, key, value, options);
+    }
     try_attention_with_lse(query, key, value, options).map(|(out, _)| out)
 }
 

@@ -1,6 +1,7 @@
 //! All integration tests of attention-models in one binary, for linking one is expensive.
 
 mod bound;
+mod comparison;
 mod errors;
 mod layouts;
 mod mha;

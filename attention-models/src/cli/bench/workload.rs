@@ -6,16 +6,13 @@ use anyhow::{Result, anyhow};
 use attention_core::{
     AttentionProblem, AttentionSpec, CausalAlignment, Cost, DType, backward_cost, forward_cost,
 };
-use burn::tensor::{
-    Device, Distribution, Tensor, TensorData, module::attention as burn_attention,
-    ops::AttentionModuleOptions,
-};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use serde::Serialize;
 
 use crate::{
     cli::verify::burn_dtype,
     device::DeviceKind,
-    ops::{AttentionOptions, attention},
+    ops::{AttentionOptions, attention, comparison::with_burn_attention},
 };
 
 const HEAD_DIMS: [usize; 2] = [64, 128];
@@ -287,11 +284,8 @@ impl Workload {
         let out = match self.contender {
             Contender::Ours => attention(query, key, value, self.options.clone()),
             Contender::Burn => {
-                let options = AttentionModuleOptions {
-                    is_causal: self.shape.causal,
-                    ..Default::default()
-                };
-                burn_attention(query, key, value, None, None, options)
+                let options = self.options.clone();
+                with_burn_attention(|| attention(query, key, value, options))
             }
         };
         let mut results = vec![out.clone()];

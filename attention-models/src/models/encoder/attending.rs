@@ -4,7 +4,7 @@ use attention_core::AttentionError;
 use burn::tensor::{Bool, Tensor};
 
 use crate::models::blocks::Projected;
-use crate::ops::{try_attention_rows, try_attention_with_lse};
+use crate::ops::{try_attention, try_attention_rows, try_attention_with_lse};
 
 /// Queries that attend to all keys alike, hidden ones too: that is what a softmax over equally low scores gives, so
 /// the reference implementations compute it where a mask leaves a query nothing. Only padding ever is such a query,
@@ -57,6 +57,9 @@ pub(super) fn context(projected: Projected, blind: &Blind) -> Result<Tensor<3>, 
         value,
         options,
     } = projected;
+    if matches!(blind, Blind::None) {
+        return Ok(merge_heads(try_attention(query, key, value, options)?));
+    }
     let (context, lse) = try_attention_with_lse(query, key, value.clone(), options)?;
     let context = match blind.rows(lse) {
         Some(rows) => {

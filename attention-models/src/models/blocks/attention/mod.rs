@@ -14,7 +14,7 @@ use super::{DifferentialHeads, Positions, RmsNorm, Rotary, RotaryTable};
 use crate::models::cache::{LayerCache, VisibleKeys};
 use crate::nn::split_heads;
 use crate::ops::{
-    Attended, AttentionOptions, try_attention_rows, try_attention_with_lse, try_with_sinks,
+    Attended, AttentionOptions, try_attention, try_attention_rows, try_attention_with_lse, try_with_sinks,
 };
 use variants::{sloped, windowed};
 
@@ -196,6 +196,7 @@ impl SelfAttention {
         } = projected;
         let heads = match &self.differential {
             Some(differential) => differential.attend([query, key, value], options)?,
+            None if self.sinks.is_none() => try_attention(query, key, value, options)?,
             None => {
                 let attended = try_attention_with_lse(query, key, value, options)?;
                 self.with_sinks(attended)?.0
