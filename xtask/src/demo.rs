@@ -16,7 +16,8 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// From a photograph to a heat map: set-up, build, weights, picture.
+    /// From a photograph to a heat map: set-up, build, weights, picture; then what the models that come with the
+    /// repository draw and write.
     pub fn run(&self) -> Result<ExitCode> {
         let ready = setup::ensure()?;
         let program = build::program("attention")?;
@@ -33,8 +34,31 @@ impl Demo {
             .arg("-o")
             .arg(&picture);
         process::stream(&mut see)?;
+
+        let assets = process::workspace().join("assets");
+        let digits = folder.join("digits.png");
+        let mut draw = build::launch(&program, &ready);
+        draw.args(["draw", "0123456789", "--device", &self.device]);
+        draw.arg("--model").arg(assets.join("digits-unet"));
+        draw.arg("--reader").arg(assets.join("digits-vit"));
+        draw.arg("-o").arg(&digits);
+        println!(
+            "\nDigits by a diffusion UNet, read by a Vision Transformer, both trained with this library:"
+        );
+        process::stream(&mut draw)?;
+
+        let mut write = build::launch(&program, &ready);
+        write.args(["chat", "ROMEO:\n", "--plain", "--device", &self.device]);
+        write.arg("--model").arg(assets.join("shakespeare-llama"));
+        write.args(["--temperature", "0.8", "--max-tokens", "200"]);
+        println!(
+            "\nA play by a small Llama, trained with this library, character by character:\n\nROMEO:"
+        );
+        process::stream(&mut write)?;
+
         println!("\nThe photograph:  {}", photo.display());
         println!("Its attention:   {}", picture.display());
+        println!("Drawn digits:    {}", digits.display());
         println!(
             "{:.1} s since the end of the build",
             built.elapsed().as_secs_f32()

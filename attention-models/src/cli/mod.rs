@@ -4,6 +4,7 @@ pub mod bench;
 mod chat;
 mod classify;
 mod devices;
+mod draw;
 mod embed;
 mod heatmap;
 mod imagine;
@@ -56,6 +57,7 @@ enum Command {
     Roofline(roofline::RooflineArgs),
     Imagine(imagine::ImagineArgs),
     Terrain(terrain::TerrainArgs),
+    Draw(draw::DrawArgs),
 }
 
 /// Runs the program with the arguments of the process.
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Imagine(args) => imagine::run(args).map(|()| ExitCode::SUCCESS),
         Command::Terrain(args) => terrain::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Draw(args) => draw::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

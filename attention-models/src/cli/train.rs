@@ -1,29 +1,22 @@
 //! `attention train`: the reference models, from random weights.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
-use burn::module::Module;
 use clap::{Args, ValueEnum};
-use image::{GrayImage, Luma};
 use indicatif::ProgressBar;
 
-use super::model_cache;
-use crate::models::diffusion::UNet2DModel;
+use super::{draw, model_cache, precision::Precision};
 use crate::ops::comparison::with_burn_attention;
 use crate::training::{
-    Characters, Digits, Drawing, Event, Metric, Mnist, Outcome, Task, Text, Trainer, TrainingConfig,
+    Characters, Digits, Drawing, Event, Hand, Metric, Mnist, Outcome, Task, Text, Trainer,
+    TrainingConfig,
 };
 
 /// Characters of the text that a trained model writes.
 const SAMPLE: usize = 400;
 /// Rows of the picture of drawn digits.
-const ROWS: usize = 8;
-/// Steps from noise to a digit.
-const DRAWING_STEPS: usize = 50;
+const ROWS: usize = 20;
 
 /// Train a small model from random weights; a killed run goes on where its last checkpoint ends
 #[derive(Debug, Args)]
@@ -55,6 +48,13 @@ pub struct TrainArgs {
     /// Where the model is trained: auto, cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
+    /// A folder of a trained ViT, which then says whether the digits that `diffusion` draws are those
+    /// that were asked for
+    #[arg(long, value_name = "DIR")]
+    reader: Option<PathBuf>,
+    /// The type that the trained model is written in
+    #[arg(long, default_value = "f32", value_name = "T")]
+    save_dtype: Precision,
     /// Whose attention the model is trained with
     #[arg(long, value_enum, default_value_t = Whose::Ours, value_name = "A")]
     attention: Whose,
@@ -107,7 +107,8 @@ fn vit(args: &TrainArgs) -> Result<()> {
         .with_evaluate_every(5 * task.steps_per_epoch());
     let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
     let outcome = follow(&trainer, &task)?;
-    task.save(&outcome.model, &args.output)?;
+    let model = args.save_dtype.of(outcome.model, &device)?;
+    task.save(&model, &args.output)?;
     println!("{}", args.output.display());
     Ok(())
 }
@@ -115,54 +116,41 @@ fn vit(args: &TrainArgs) -> Result<()> {
 fn language_model(args: &TrainArgs) -> Result<()> {
     let text = Text::load(&args.data("shakespeare")?)?;
     let device = super::open_device(&args.device)?;
-    let task = Characters::new(text, args.batch.unwrap_or(32), 128, args.seed, &device);
+    let task = Characters::new(text, args.batch.unwrap_or(16), 128, args.seed, &device);
     let config = TrainingConfig::new(args.steps.unwrap_or(2000))
         .with_learning_rate(3e-3)
         .with_evaluate_every(250);
     let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
     let outcome = follow(&trainer, &task)?;
     println!("{}", task.write(&outcome.model, SAMPLE, args.seed)?);
-    save(&outcome.model, &args.output)
+    let model = args.save_dtype.of(outcome.model, &device)?;
+    task.save(&model, &args.output)?;
+    println!("{}", args.output.display());
+    Ok(())
 }
 
 fn diffusion(args: &TrainArgs) -> Result<()> {
     let mnist = Mnist::load(&args.data("mnist")?)?;
     let device = super::open_device(&args.device)?;
     let task = Drawing::new(mnist, args.batch.unwrap_or(32), args.seed, &device);
-    let config = TrainingConfig::new(args.steps.unwrap_or(3000))
-        .with_learning_rate(1e-3)
+    let config = TrainingConfig::new(args.steps.unwrap_or(1500))
+        .with_learning_rate(2e-3)
         .with_evaluate_every(500);
     let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
     let outcome = follow(&trainer, &task)?;
-    let picture = args.output.join("digits.png");
-    draw(&outcome.model, args.seed)?
-        .save(&picture)
-        .with_context(|| format!("`{}` cannot be written", picture.display()))?;
-    println!("{}", picture.display());
-    save(&outcome.model, &args.output)
-}
-
-/// Every digit in a column, `ROWS` of each.
-fn draw(model: &UNet2DModel, seed: u64) -> Result<GrayImage> {
     let digits: Vec<u8> = (0..ROWS).flat_map(|_| 0..10).collect();
-    let drawn = Drawing::draw(model, &digits, DRAWING_STEPS, seed)?;
-    let [_, _, height, width] = drawn.dims();
-    let values = drawn.try_into_vec_as::<f32>()?;
-    let picture = GrayImage::from_fn(10 * width as u32, (ROWS * height) as u32, |x, y| {
-        let (x, y) = (x as usize, y as usize);
-        let digit = y / height * 10 + x / width;
-        let value = values[(digit * height + y % height) * width + x % width];
-        Luma([((value + 1.0) * 127.5).round() as u8])
-    });
-    Ok(picture)
-}
-
-/// The model's parameters as Burn records them.
-fn save(model: &impl Module, folder: &Path) -> Result<()> {
-    let path = folder.join("model.bpk");
-    let saved = model.clone().save_file(&path);
-    saved.with_context(|| format!("`{}` cannot be written", path.display()))?;
-    println!("{}", path.display());
+    let hand = Hand {
+        seed: args.seed,
+        ..Hand::default()
+    };
+    let drawn = Drawing::draw(&outcome.model, &digits, hand)?;
+    if let Some(reader) = &args.reader {
+        draw::read(reader, drawn.clone(), &digits, &device)?;
+    }
+    draw::save(drawn, &args.output.join("digits.png"))?;
+    let model = args.save_dtype.of(outcome.model, &device)?;
+    model.save(&args.output)?;
+    println!("{}", args.output.display());
     Ok(())
 }
 

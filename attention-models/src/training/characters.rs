@@ -1,7 +1,10 @@
+use std::path::Path;
+
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
+use serde_json::{Map, Value, json};
 
-use super::{Metric, Random, Task, Text};
+use super::{Metric, Random, Task, Text, TrainingError};
 use crate::models::blocks::{
     GatedMlpConfig, NormConfig, PositionEncoding, RotaryConfig, SelfAttentionConfig,
 };
@@ -31,11 +34,11 @@ impl Characters {
             epsilon: 1e-5,
             offset: 0.0,
         };
-        let (width, heads) = (128, 4);
+        let (width, heads) = (96, 3);
         let attention = SelfAttentionConfig::new(width, heads)
             .with_causal(true)
             .with_position(PositionEncoding::Rotary(RotaryConfig::new(width / heads)));
-        let mlp = FeedForwardConfig::Gated(GatedMlpConfig::new(width, 352));
+        let mlp = FeedForwardConfig::Gated(GatedMlpConfig::new(width, 256));
         let layer = DecoderLayerConfig::new(attention, mlp, norm);
         Self {
             config: DecoderConfig::new(text.alphabet().len(), vec![layer; 4], norm),
@@ -50,6 +53,31 @@ impl Characters {
     /// The model.
     pub fn model(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// Writes a trained model as a folder of a Llama that transformers reads, with a tokenizer whose
+    /// tokens are characters.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainingError::File`] for a folder that cannot be written.
+    pub fn save(&self, model: &Decoder, folder: &Path) -> Result<(), TrainingError> {
+        let refuse = |reason: String| TrainingError::file(folder, reason);
+        model
+            .save(folder)
+            .map_err(|error| refuse(error.to_string()))?;
+        let characters = self.text.alphabet().iter().enumerate();
+        let vocabulary: Map<String, Value> = characters
+            .map(|(number, character)| (character.to_string(), number.into()))
+            .collect();
+        let tokenizer = json!({
+            "version": "1.0",
+            "added_tokens": [],
+            "decoder": { "type": "Fuse" },
+            "model": { "type": "BPE", "vocab": vocabulary, "merges": [] },
+        });
+        std::fs::write(folder.join("tokenizer.json"), format!("{tokenizer:#}\n"))
+            .map_err(|error| refuse(error.to_string()))
     }
 
     /// Lets a model write `length` characters: the same for the same `seed`.

@@ -76,6 +76,16 @@ impl Digits {
             .map_err(|error| refuse(error.to_string()))
     }
 
+    /// What a trained model reads in `images` `[digits, 1, 28, 28]` from -1 (black) to 1, as
+    /// [`Drawing::draw`](super::Drawing::draw) draws them.
+    pub fn read(model: &VisionTransformer, images: Tensor<4>) -> Vec<u8> {
+        let bytes = (images + 1.0) / 2.0;
+        let answers = logits(model, (bytes - MEAN) / DEVIATION)
+            .argmax(1)
+            .into_data();
+        answers.iter::<i64>().map(|answer| answer as u8).collect()
+    }
+
     /// The model.
     pub fn model(&self) -> &VisionTransformerConfig {
         &self.config

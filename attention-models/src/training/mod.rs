@@ -63,7 +63,7 @@ pub use batches::Batches;
 pub use characters::Characters;
 pub use config::TrainingConfig;
 pub use digits::Digits;
-pub use drawing::Drawing;
+pub use drawing::{Drawing, Hand};
 pub use error::TrainingError;
 pub use mnist::{DigitImages, Mnist};
 pub use random::Random;

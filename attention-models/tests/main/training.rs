@@ -7,11 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use attention_models::models::vit::{VisionTransformer, VisionTransformerConfig};
-use attention_models::training::{
-    Batches, Digits, Event, Mnist, Random, Trainer, TrainingConfig, TrainingError,
+use attention_models::models::{
+    decoder::Decoder,
+    tokenizer::Tokenizer,
+    vit::{VisionTransformer, VisionTransformerConfig},
 };
-use burn::tensor::{Device, TensorData};
+use attention_models::training::{
+    Batches, Characters, Digits, Drawing, Event, Hand, Mnist, Random, Task, Text, Trainer,
+    TrainingConfig, TrainingError,
+};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 const DIGITS: usize = 40;
 
@@ -158,6 +163,84 @@ fn a_trained_model_is_a_folder_that_is_read_back() {
     for (read, trained) in bits(&read).iter().zip(&bits(&outcome.model)) {
         read.assert_eq(trained, true);
     }
+}
+
+#[test]
+fn a_drawn_digit_is_read_as_the_same_digit_of_the_data_is() {
+    let device = Device::flex();
+    let data = tempfile::tempdir().unwrap();
+    let task = task(data.path(), &device);
+    let model = task.init(&device);
+    let digits = Mnist::load(data.path()).unwrap().train;
+    let indices: Vec<usize> = (0..DIGITS).collect();
+    let drawn = digits.signed_batch(&indices, &device);
+    let logits = model.forward(digits.batch(&indices, &device)).logits;
+    let answers = logits.unwrap().argmax(1).into_data();
+    let answers: Vec<u8> = answers.iter::<i64>().map(|answer| answer as u8).collect();
+    assert_eq!(Digits::read(&model, drawn), answers);
+    assert!(answers.iter().any(|answer| *answer != answers[0]));
+}
+
+#[test]
+fn digits_are_drawn_the_same_by_the_same_hand() {
+    let device = Device::flex();
+    let data = tempfile::tempdir().unwrap();
+    let mnist = Mnist::load(bars(data.path())).unwrap();
+    let model = Drawing::new(mnist, 2, 5, &device).init(&device);
+    let hand = Hand {
+        steps: 2,
+        ..Hand::default()
+    };
+    let draw = |hand| Drawing::draw(&model, &[3, 3, 8], hand).map(Tensor::into_data);
+    let drawn = draw(hand).unwrap();
+    assert_eq!(drawn.shape().dims(), [3, 1, 28, 28]);
+    drawn.assert_eq(&draw(hand).unwrap(), true);
+    assert_ne!(drawn, draw(Hand { seed: 1, ..hand }).unwrap());
+    assert_ne!(
+        drawn,
+        draw(Hand {
+            guidance: 5.0,
+            ..hand
+        })
+        .unwrap()
+    );
+    assert!(draw(Hand { steps: 0, ..hand }).is_err());
+}
+
+#[test]
+fn a_trained_text_model_is_a_llama_with_a_tokenizer_of_characters() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let text = Text::new(&"to be, or \"not\" to be\n".repeat(50)).unwrap();
+    let task = Characters::new(text, 2, 16, 5, &device);
+    let model = task.init(&device);
+    task.save(&model, folder.path()).unwrap();
+
+    let tokenizer = Tokenizer::load(folder.path()).unwrap();
+    let encoded = tokenizer.encode("not to \"be\"\n").unwrap();
+    assert_eq!(encoded.tokens.concat(), "not to \"be\"\n");
+    assert_eq!(tokenizer.decode(&encoded.ids).unwrap(), "not to \"be\"\n");
+    let ids: Vec<i32> = encoded.ids.iter().map(|id| *id as i32).collect();
+    let tokens = Tensor::<1, Int>::from_data(ids.as_slice(), &device).unsqueeze::<2>();
+
+    let read = Decoder::load(folder.path(), &device).unwrap();
+    let [read, made] = [read, model].map(|model| model.forward(tokens.clone()).into_data());
+    read.assert_eq(&made, true);
+}
+
+#[test]
+fn a_made_model_that_is_no_llama_is_not_written_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = Text::new(&"abc".repeat(400)).unwrap();
+    let task = Characters::new(text, 2, 16, 5, &Device::flex());
+    let model = task
+        .model()
+        .clone()
+        .with_logit_softcap(Some(30.0))
+        .init(&Device::flex());
+    let error = model.save(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("is no Llama"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

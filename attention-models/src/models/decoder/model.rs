@@ -80,20 +80,17 @@ impl Decoder {
         families::load(folder, device)
     }
 
-    /// Writes the model as a folder like the one that it was read from, which transformers can read.
+    /// Writes the model as a folder like the one that it was read from, which transformers can read;
+    /// one that was made, as `LlamaForCausalLM`.
     ///
     /// # Errors
-    /// [`CheckpointError`]: a folder that cannot be written, or a model that was not read from one.
+    /// [`CheckpointError`]: a folder that cannot be written, or a model that was made and is no Llama.
     pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        match &self.format {
-            Some(format) => format.save(self, folder),
-            None => Err(CheckpointError::Config {
-                path: folder.join("config.json"),
-                reason:
-                    "the model was made, not read; accepted: a model that was read from a folder"
-                        .into(),
-            }),
-        }
+        let format = match &self.format {
+            Some(format) => format.clone(),
+            None => families::llama_format(&self.config, folder)?,
+        };
+        format.save(self, folder)
     }
 
     /// The sizes and variants of this model.

@@ -126,6 +126,34 @@ fn every_scheduler_ends_at_the_image_when_the_noise_is_known_exactly() {
 }
 
 #[test]
+fn a_ddim_step_from_a_clipped_image_keeps_the_noise_that_it_is_asked_to() {
+    let device = Device::flex();
+    let one = |value: f64| Tensor::<4>::full([1, 1, 1, 1], value, &device);
+    let (sample, predicted) = (2.0, -3.0);
+    let config = DdimConfig::new();
+    let schedule = config.noise.init();
+    for clipped_noise in [false, true] {
+        let config = config.clone().with_clipped_noise(clipped_noise);
+        let mut ddim = config.try_init(10).unwrap();
+        let [(alpha, sigma), (alpha_after, sigma_after)] =
+            [0, 1].map(|step| schedule.factors(ddim.timesteps()[step] as usize));
+        assert!((sample - sigma * predicted) / alpha > 1.0, "it is clipped");
+        let noise = if clipped_noise {
+            (sample - alpha) / sigma
+        } else {
+            predicted
+        };
+        let expected = alpha_after + sigma_after * noise;
+        let next = ddim.step(one(predicted), 0, one(sample), &mut Noise::new(0));
+        let next = f64::from(next.into_scalar::<f32>());
+        assert!(
+            (next - expected).abs() < 1e-6 * expected.abs(),
+            "{next}, {expected}"
+        );
+    }
+}
+
+#[test]
 fn a_scheduler_option_that_is_not_offered_is_refused_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("scheduler_config.json");

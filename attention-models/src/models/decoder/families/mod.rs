@@ -10,6 +10,7 @@ mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
 mod llama;
+mod made;
 mod mixtral;
 mod mpt;
 
@@ -20,6 +21,7 @@ use burn::tensor::Device;
 use super::{Decoder, DecoderConfig};
 use crate::models::checkpoint::{Checkpoint, CheckpointError, HeadLayout, NameTable};
 use fields::Fields;
+pub(super) use made::llama_format;
 
 /// The classes whose folders one table of names covers.
 struct Family {

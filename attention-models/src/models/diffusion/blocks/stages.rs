@@ -1,3 +1,4 @@
+use attention_core::AttentionError;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -167,22 +168,29 @@ pub struct UpBlock<A: SpatialMixer> {
 
 impl<A: SpatialMixer> UpBlock<A> {
     /// Takes a skip from the end of `skips` for each residual block.
+    ///
+    /// # Errors
+    /// [`AttentionError::Value`] for fewer `skips` than residual blocks.
     pub fn forward(
         &self,
         mut x: Tensor<4>,
         time: &Tensor<2>,
         skips: &mut Vec<Tensor<4>>,
         context: &mut Context,
-    ) -> Tensor<4> {
+    ) -> Result<Tensor<4>, AttentionError> {
+        let given = skips.len();
         for (layer, resnet) in self.resnets.iter().enumerate() {
-            let skip = skips.pop().expect("invariant: the way down left a skip");
+            let skip = skips.pop().ok_or_else(|| AttentionError::Value {
+                argument: "skips",
+                given: given.to_string(),
+                accepted: format!("{}, one for each residual block", self.resnets.len()),
+            })?;
             x = resnet.forward(Tensor::cat(vec![x, skip], 1), Some(time));
             if let Some(attention) = self.attentions.get(layer) {
                 x = attention.mix(x, context);
             }
         }
-        self.upsamplers
-            .iter()
-            .fold(x, |x, upsampler| upsampler.forward(x))
+        let upsamplers = self.upsamplers.iter();
+        Ok(upsamplers.fold(x, |x, upsampler| upsampler.forward(x)))
     }
 }

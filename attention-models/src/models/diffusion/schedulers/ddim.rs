@@ -20,6 +20,10 @@ pub struct DdimConfig {
     /// What is done to large values.
     #[config(default = "Clip::At(1.0)")]
     pub clip: Clip,
+    /// Whether the noise that stays in the sample is that beside the clipped image (GLIDE, Nichol et al.
+    /// 2022, <https://arxiv.org/abs/2112.10741>), else the one that the model predicts.
+    #[config(default = false)]
+    pub clipped_noise: bool,
     /// Whether the last step ends without noise, else with that of the first time.
     #[config(default = true)]
     pub set_alpha_to_one: bool,
@@ -83,7 +87,12 @@ impl Scheduler for Ddim {
         let prediction = self.config.prediction;
         let image = prediction.image(output.clone(), sample.clone(), factors);
         let image = self.config.clip.apply(image);
-        let direction = prediction.noise(output, sample, factors);
+        let direction = if self.config.clipped_noise {
+            let (alpha, sigma) = factors;
+            (sample - image.clone().mul_scalar(alpha)).div_scalar(sigma)
+        } else {
+            prediction.noise(output, sample, factors)
+        };
 
         // Formulas (12) and (16) of the paper.
         let variance = (1.0 - after) / (1.0 - product) * (1.0 - product / after);

@@ -220,6 +220,6 @@ impl UNet2DConditionModel {
             conv_norm_out: &self.conv_norm_out,
             conv_out: &self.conv_out,
         };
-        Ok(body.forward(sample, time, Context::new(Some(text), control)))
+        body.forward(sample, time, Context::new(Some(text), control))
     }
 }

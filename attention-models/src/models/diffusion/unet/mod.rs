@@ -33,7 +33,12 @@ struct Body<'a, A: SpatialMixer> {
 
 impl<A: SpatialMixer> Body<'_, A> {
     /// With the embedded time `[batch, time]`.
-    fn forward(&self, sample: Tensor<4>, time: Tensor<2>, mut context: Context) -> Tensor<4> {
+    fn forward(
+        &self,
+        sample: Tensor<4>,
+        time: Tensor<2>,
+        mut context: Context,
+    ) -> Result<Tensor<4>, AttentionError> {
         let time = silu(time);
         let mut x = self.conv_in.forward(sample);
         let mut skips = vec![x.clone()];
@@ -42,9 +47,9 @@ impl<A: SpatialMixer> Body<'_, A> {
         }
         x = self.mid_block.forward(x, Some(&time), &mut context);
         for block in self.up_blocks {
-            x = block.forward(x, &time, &mut skips, &mut context);
+            x = block.forward(x, &time, &mut skips, &mut context)?;
         }
-        self.conv_out.forward(silu(self.conv_norm_out.forward(x)))
+        Ok(self.conv_out.forward(silu(self.conv_norm_out.forward(x))))
     }
 }
 

@@ -203,7 +203,7 @@ impl UNet2DModel {
             conv_norm_out: &self.conv_norm_out,
             conv_out: &self.conv_out,
         };
-        Ok(body.forward(sample, time, Context::new(None, control)))
+        body.forward(sample, time, Context::new(None, control))
     }
 
     fn class(
