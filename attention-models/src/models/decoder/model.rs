@@ -3,7 +3,7 @@ use std::path::Path;
 use attention_core::AttentionError;
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, Device, Int, Tensor, module::linear};
 
 use super::{DecoderConfig, DecoderLayer, families};
 use crate::models::blocks::{AttentionInput, Norm, PositionEncoding, Positions};
@@ -177,7 +177,7 @@ impl Decoder {
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let logits = match &self.head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.embedding.weight.val().transpose().unsqueeze()),
+            None => linear(hidden, self.embedding.weight.val().transpose(), None),
         };
         match self.config.logit_softcap {
             Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
