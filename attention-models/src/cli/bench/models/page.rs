@@ -146,7 +146,8 @@ fn page(report: &ModelReport) -> String {
          too, to {TOLERANCE:e} of the largest value, or the peer would not be measured; generated tokens are equal.\n\n\
          - ours: the models of this project.\n\
          - torch: transformers' models with `sdpa`; for terrain, guided-diffusion's UNet with \
-         `scaled_dot_product_attention`. SmolLM2's weights are those that `Decoder::save` wrote.\n\
+         `scaled_dot_product_attention`. transformers reads what our models' `save` wrote, with no key missing or left \
+         over.\n\
          - onnxruntime: the same torch models, exported by torch.\n\
          - Burn: ours with Burn's own attention in its place.\n\
          - Burn's modules: a Llama made of Burn's `Linear`, `RmsNorm`, `RotaryEncoding`, `SwiGlu`, `Embedding` and \

@@ -85,8 +85,8 @@ impl Subject {
     }
 }
 
-/// The subjects of one model, by name, and how they are made on a device; a folder for weights that
-/// have to be written for the peers is given.
+/// The subjects of one model, by name, and how they are made on a device, with a folder into which the
+/// model is saved, for the peers to read.
 pub struct Model {
     pub subjects: &'static [&'static str],
     pub make: fn(&Device, &Path) -> Result<Vec<Subject>>,
@@ -121,9 +121,11 @@ pub const MODELS: [Model; 4] = [
     },
 ];
 
-fn dinov2(device: &Device, _: &Path) -> Result<Vec<Subject>> {
-    let folder = model_cache::find("dinov2_s14")?;
-    let model = Rc::new(VisionTransformer::load(&folder, device)?);
+fn dinov2(device: &Device, scratch: &Path) -> Result<Vec<Subject>> {
+    let model = VisionTransformer::load(&model_cache::find("dinov2_s14")?, device)?;
+    let folder = scratch.join("dinov2_s14");
+    model.save(&folder)?;
+    let model = Rc::new(model);
     let subject = |name, side| {
         let pixels = Noise::new(0).normal([1, 3, side, side], device);
         let inputs = vec![("pixel_values", pixels.to_data())];
@@ -136,9 +138,10 @@ fn dinov2(device: &Device, _: &Path) -> Result<Vec<Subject>> {
     Ok(vec![subject(DINOV2[0], 224), subject(DINOV2[1], 518)])
 }
 
-fn minilm(device: &Device, _: &Path) -> Result<Vec<Subject>> {
-    let folder = model_cache::find("minilm")?;
-    let model = Encoder::load(&folder, device)?;
+fn minilm(device: &Device, scratch: &Path) -> Result<Vec<Subject>> {
+    let model = Encoder::load(&model_cache::find("minilm")?, device)?;
+    let folder = scratch.join("minilm");
+    model.save(&folder)?;
     let ids = ids([8, 128], model.config().vocabulary);
     let tokens = Tensor::<2, Int>::from_data(ids.clone(), device);
     let inputs = vec![("input_ids", ids)];

@@ -29,7 +29,13 @@ def module(given):
 
     transformers.utils.logging.disable_progress_bar()
     load = getattr(transformers, CLASSES[name]).from_pretrained
-    model = load(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    model, loading = load(
+        folder, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
+    )
+    problems = {what: sorted(map(str, names)) for what, names in loading.items() if names}
+    if problems:
+        raise Refused(f"it does not read all weights: {problems}")
+    model.eval()
 
     class OneOutput(torch.nn.Module):
         def __init__(self):
@@ -84,22 +90,22 @@ class TorchModel:
         """Greedy tokens after a prompt: with its prefill, or of a prompt that is in the cache."""
         torch, new, prefilled = self.torch, given["new_tokens"], given["prefilled"]
         step = lambda tokens, cache: model(
-            input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
+            input_ids=tokens, cache=cache, use_cache=True, logits_to_keep=1
         )
         start = None
         if prefilled:
             with torch.inference_mode():
-                start = step(prompt[:, :-1], None).past_key_values
+                start = step(prompt[:, :-1], None).cache
 
         def run():
             cache, tokens, generated = start, prompt[:, -1:] if prefilled else prompt, []
             with torch.inference_mode():
                 for _ in range(new):
                     out = step(tokens, cache)
-                    cache, tokens = out.past_key_values, out.logits[:, -1:].argmax(-1)
+                    cache, tokens = out.cache, out.logits[:, -1:].argmax(-1)
                     generated.append(tokens)
             if prefilled:
-                cache.crop(prompt.shape[1] - 1)
+                cache.crop(-new)
             return torch.cat(generated, 1)
 
         self.run = run
