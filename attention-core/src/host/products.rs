@@ -7,12 +7,10 @@ use super::{
 
 /// A matrix of fewer numbers is read sooner than a second core starts.
 const LEAST: usize = 1 << 18;
-/// Where sums of parts are added, there are at most so many parts, whatever the number of cores.
-const MOST_PARTS: usize = 16;
-/// And each has at least so many rows.
-const FEWEST_ROWS: usize = 64;
 /// Rows of a matrix that are read at a time.
 const ROWS: usize = 8;
+/// And so many numbers of each.
+const LANES: usize = 32;
 
 /// How the numbers of a matrix `[inputs, outputs]` lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +21,7 @@ pub enum Order {
     Outputs,
 }
 
-/// Adds the product of a row `[inputs]` and a matrix `[inputs, outputs]` to `out`, with the same bits on
-/// any number of cores.
+/// Adds the product of a row `[inputs]` and a matrix `[inputs, outputs]` to `out`.
 ///
 /// # Panics
 /// If the sizes do not fit.
@@ -45,9 +42,7 @@ pub fn add_row_product(row: &[f32], matrix: &[f32], order: Order, out: &mut [f32
 /// Each core reads some of the rows, from first to last.
 fn by_inputs(row: &[f32], matrix: &[f32], out: &mut [f32]) {
     let outputs = out.len().max(1);
-    let parts = (2 * matrix.len() / LEAST).next_power_of_two();
-    let parts = parts.min(MOST_PARTS).min(row.len() / FEWEST_ROWS).max(1);
-    let inputs = row.len().div_ceil(parts).max(1);
+    let inputs = part(row.len(), matrix.len());
     let mut sums = vec![0.0; row.len().div_ceil(inputs) * outputs];
     in_parts(&mut sums, outputs, |first, sums| {
         let start = first / outputs * inputs;
@@ -64,8 +59,7 @@ fn by_inputs(row: &[f32], matrix: &[f32], out: &mut [f32]) {
 /// Each core computes some of the outputs.
 fn by_outputs(row: &[f32], matrix: &[f32], out: &mut [f32]) {
     let inputs = row.len().max(1);
-    let part = share(out.len()).max(LEAST.div_ceil(inputs));
-    in_parts(out, part, |first, out| {
+    in_parts(out, part(out.len(), matrix.len()), |first, out| {
         let rows = matrix[first * inputs..].chunks_exact(inputs);
         widest(|| {
             for (sum, weights) in out.iter_mut().zip(rows) {
@@ -73,6 +67,15 @@ fn by_outputs(row: &[f32], matrix: &[f32], out: &mut [f32]) {
             }
         });
     });
+}
+
+/// How many rows or outputs a core gets of so many, in a matrix of so many numbers.
+fn part(count: usize, numbers: usize) -> usize {
+    if numbers < LEAST {
+        count.max(1)
+    } else {
+        share(count)
+    }
 }
 
 #[inline(always)]
@@ -92,10 +95,21 @@ fn add_matrix(row: &[f32], matrix: &[f32], sums: &mut [f32]) {
 /// `x[0] * rows[0] + x[1] * rows[1] ...`
 #[inline(always)]
 fn add_rows<const N: usize>(x: [f32; N], rows: [&[f32]; N], out: &mut [f32]) {
-    let rows = rows.map(|row| &row[..out.len()]);
-    for (at, sum) in out.iter_mut().enumerate() {
+    let whole = out.len() / LANES * LANES;
+    let (sums, rest) = out.as_chunks_mut::<LANES>();
+    let blocks = rows.map(|row| row.as_chunks::<LANES>().0);
+    for (at, sums) in sums.iter_mut().enumerate() {
+        let mut new = *sums;
+        for (x, blocks) in x.iter().zip(blocks) {
+            for (sum, weight) in new.iter_mut().zip(&blocks[at]) {
+                *sum += x * weight;
+            }
+        }
+        *sums = new;
+    }
+    for (at, sum) in rest.iter_mut().enumerate() {
         for (x, row) in x.iter().zip(rows) {
-            *sum += x * row[at];
+            *sum += x * row[whole + at];
         }
     }
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::DType;
+use burn::tensor::{DType, TensorData};
 use burn_store::burn_pack::Tensor as StoredTensor;
 use burn_store::{BurnToPyTorchAdapter, ModuleSnapshot, bridge};
 use safetensors::{Dtype, tensor::TensorView};
@@ -26,6 +26,8 @@ pub struct Format {
     heads: Option<HeadLayout>,
     /// Of the tensors of the file that was read.
     shapes: Arc<BTreeMap<String, Vec<usize>>>,
+    /// Tensors of that file that the model has no use for, and other readers miss.
+    kept: Arc<BTreeMap<String, TensorData>>,
 }
 
 impl Format {
@@ -37,6 +39,7 @@ impl Format {
             prefix: "",
             heads: None,
             shapes: Arc::default(),
+            kept: Arc::default(),
         }
     }
 
@@ -62,6 +65,12 @@ impl Format {
     /// The shapes that a file has where the module has others of the same elements.
     pub(super) fn with_shapes(mut self, shapes: BTreeMap<String, Vec<usize>>) -> Self {
         self.shapes = Arc::new(shapes);
+        self
+    }
+
+    /// Tensors that are written as they were read.
+    pub(super) fn with_kept(mut self, kept: BTreeMap<String, TensorData>) -> Self {
+        self.kept = Arc::new(kept);
         self
     }
 
@@ -117,7 +126,15 @@ impl Format {
             .into_iter()
             .map(|tensor| (tensor.name.clone(), tensor))
             .collect();
-        let mut tensors = BTreeMap::new();
+        let kept = self.kept.iter().map(|(name, data)| {
+            let tensor = FileTensor {
+                shape: data.shape().to_vec(),
+                dtype: data.dtype(),
+                bytes: data.as_bytes().to_vec(),
+            };
+            (name.clone(), tensor)
+        });
+        let mut tensors: BTreeMap<_, _> = kept.collect();
         let mut problems: Vec<_> = places
             .iter()
             .filter_map(|place| {

@@ -2,7 +2,7 @@
 //! longer than all of the work.
 
 use attention_core::{
-    AttentionProblem, CausalAlignment,
+    CausalAlignment,
     host::{self, Head, Rows},
 };
 use attention_kernels::{modification::Modification, softmax::Engine};
