@@ -4,9 +4,11 @@
 mod attention;
 mod cores;
 mod functions;
+mod patches;
 mod products;
 
 pub use attention::{Head, Rows, attend};
+pub use patches::patches;
 pub use products::{Order, add_row_product};
 
 use cores::{rows, rows_from, widest};

@@ -4,7 +4,7 @@
 
 use attention_core::host::{self, Order};
 use burn::backend::{DispatchDevice, Flex};
-use burn::nn::{GroupNorm, Linear};
+use burn::nn::{GroupNorm, Linear, PaddingConfig2d, conv::Conv2d};
 use burn::tensor::{DType, Tensor, TensorData, activation, module};
 
 /// `x * Phi(x)`, exact.
@@ -85,6 +85,45 @@ pub fn group_norm(norm: &GroupNorm, x: Tensor<4>) -> Tensor<4> {
     })
 }
 
+/// A convolution. On the host, one that keeps the size is a matrix product, without the copies that flex
+/// makes of image and weights to put channels last.
+pub fn convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    /// Numbers that are multiplied at a time: what a core's caches hold.
+    const AT_A_TIME: usize = 1 << 19;
+    let [batch, inputs, height, width] = x.dims();
+    let weight = layer.weight.val();
+    let [outputs, _, side, _] = weight.dims();
+    let keeps_size = layer.kernel_size == [side; 2]
+        && layer.stride == [1; 2]
+        && layer.dilation == [1; 2]
+        && layer.groups == 1
+        && side % 2 == 1
+        && matches!(
+            layer.padding,
+            PaddingConfig2d::Explicit(a, b, c, d) if [a, b, c, d] == [side / 2; 4]
+        );
+    if batch != 1 || !keeps_size || side == 1 || ![&x, &weight].into_iter().all(is_on_host) {
+        return layer.forward(x);
+    }
+    let (device, terms) = (x.device(), inputs * side * side);
+    let (weight, image) = (weight.reshape([outputs, terms]), x.into_data());
+    let image: &[f32] = image.as_slice().expect(IN_F32);
+    let lines = (AT_A_TIME / (terms * width)).clamp(1, height);
+    let parts = (0..height).step_by(lines).map(|line| {
+        let lines = line..(line + lines).min(height);
+        let shape = [terms, lines.len() * width];
+        let mut patches = vec![0.0; shape[0] * shape[1]];
+        host::patches(image, [height, width], side, lines, &mut patches);
+        let patches = Tensor::<2>::from_data(TensorData::new(patches, shape), &device);
+        weight.clone().matmul(patches)
+    });
+    let out = Tensor::cat(parts.collect(), 1).reshape([1, outputs, height, width]);
+    match &layer.bias {
+        Some(bias) => out + bias.val().reshape([1, outputs, 1, 1]),
+        None => out,
+    }
+}
+
 /// Pairs `i` and `i + half` of heads `[batch, heads, seq, width]` turned by the angles whose cosines and
 /// sines `[batch | 1, 1, seq, half]` these are. All [are on the host](is_on_host).
 pub(super) fn rotate_halves(heads: Tensor<4>, cosines: &Tensor<4>, sines: &Tensor<4>) -> Tensor<4> {
@@ -154,7 +193,7 @@ fn changed<const D: usize>(x: Tensor<D>, change: impl FnOnce(&mut [f32])) -> Ten
 #[cfg(test)]
 mod tests {
     use burn::module::Param;
-    use burn::nn::{GroupNormConfig, LinearConfig};
+    use burn::nn::{GroupNormConfig, LinearConfig, conv::Conv2dConfig};
     use burn::tensor::{Device, Distribution, Tolerance};
 
     use super::*;
@@ -206,6 +245,21 @@ mod tests {
             layer.weight = Param::from_tensor(weight);
             let x = random([1, 1, 70]);
             assert_same(linear(&layer, x.clone()), layer.forward(x));
+        }
+    }
+
+    #[test]
+    fn a_convolution_that_keeps_the_size_is_burns() {
+        for side in [3, 5] {
+            let pad = side / 2;
+            let layer = Conv2dConfig::new([6, 4], [side; 2])
+                .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+                .init(&Device::flex());
+            // The second in several parts.
+            for size in [[7, 9], [300, 40]] {
+                let x = random([1, 6, size[0], size[1]]);
+                assert_same(convolve(&layer, x.clone()), layer.forward(x));
+            }
         }
     }
 

@@ -173,7 +173,10 @@ fn differences(text: &mut String, report: &ModelReport) {
         let mut cells = vec![line.name.to_string()];
         cells.extend(columns.iter().map(|who| {
             let error = line.errors.iter().find(|(there, _)| there == who);
-            error.map_or("-".into(), |(_, error)| format!("{error:.1e}"))
+            error.map_or("-".into(), |(_, error)| match *error {
+                0.0 => "nothing".into(),
+                error => format!("{error:.1e}"),
+            })
         }));
         cells
     };

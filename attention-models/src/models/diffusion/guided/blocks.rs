@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::nn::{GroupNorm, Identity, Linear, LinearConfig, activation::SiLU, conv::Conv2d};
 use burn::tensor::{Device, Tensor};
 
-use crate::models::blocks::{group_norm, silu};
+use crate::models::blocks::{convolve, group_norm, silu};
 use crate::models::diffusion::Context;
 use crate::models::diffusion::blocks::{
     Norm, average_pool, convolution, nearest_twice, to_image, to_tokens,
@@ -31,7 +31,7 @@ impl Layer {
         context: &mut Context,
     ) -> Tensor<4> {
         match self {
-            Self::Convolution(convolution) => convolution.forward(x),
+            Self::Convolution(layer) => convolve(layer, x),
             Self::Residual(block) => block.forward(x, embedding),
             Self::Attention(block) => block.forward(x, context),
         }
@@ -96,9 +96,9 @@ impl ResBlock {
 
     /// With an embedding that has passed a SiLU.
     pub fn forward(&self, x: Tensor<4>, embedding: &Tensor<2>) -> Tensor<4> {
-        let (norm, _, convolution) = &self.in_layers;
+        let (norm, _, layer) = &self.in_layers;
         let hidden = silu(group_norm(norm, x.clone()));
-        let hidden = convolution.forward(self.resample.apply(hidden));
+        let hidden = convolve(layer, self.resample.apply(hidden));
         let x = self.resample.apply(x);
 
         let modulation = self.emb_layers.1.forward(embedding.clone());
@@ -108,9 +108,9 @@ impl ResBlock {
             part.reshape([batch, both / 2, 1, 1])
         };
         let (scale, shift) = (part(0), part(both / 2));
-        let (norm, _, _, convolution) = &self.out_layers;
+        let (norm, _, _, layer) = &self.out_layers;
         let hidden = group_norm(norm, hidden) * (scale + 1.0) + shift;
-        let hidden = convolution.forward(silu(hidden));
+        let hidden = convolve(layer, silu(hidden));
         match &self.skip_connection {
             Some(skip) => skip.forward(x) + hidden,
             None => x + hidden,

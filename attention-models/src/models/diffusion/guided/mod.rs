@@ -20,7 +20,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::blocks::TimeProjection;
 use super::{AttentionControl, Context, Plain};
-use crate::models::blocks::{group_norm, silu};
+use crate::models::blocks::{convolve, group_norm, silu};
 use crate::models::checkpoint::CheckpointError;
 use crate::ops::accept;
 
@@ -112,7 +112,7 @@ impl GuidedUNet {
             x = run(Tensor::cat(vec![x, skip], 1), block, &mut context);
         }
         let (norm, _, last) = &self.out;
-        Ok(last.forward(silu(group_norm(norm, x))))
+        Ok(convolve(last, silu(group_norm(norm, x))))
     }
 
     /// The image that a consistency model sees in `noisy [batch, inputs, height, width]` at the noise
