@@ -52,7 +52,7 @@ pub(super) fn exp(x: f32) -> f32 {
         8.333_452e-3,
         4.166_579_6e-2,
         1.666_666_5e-1,
-        5.000_000_1e-1,
+        0.5,
     ];
     let x = x.clamp(-87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + SHIFT;
@@ -66,13 +66,13 @@ pub(super) fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn erf(x: f32) -> f32 {
     /// From here on it is 1.
-    const END: f32 = 3.832_506_9;
+    const END: f32 = 3.832_507;
     const ABOVE: [f32; 5] = [
         2.290_506_5e-4,
         3.408_291e-3,
         5.095_569_5e-2,
         1.852_083_2e-1,
-        1.128_379_1,
+        std::f32::consts::FRAC_2_SQRT_PI,
     ];
     const BELOW: [f32; 7] = [
         -1.179_160_3e-7,

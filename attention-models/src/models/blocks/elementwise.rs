@@ -204,7 +204,7 @@ mod tests {
 
     fn assert_same<const D: usize>(found: Tensor<D>, expected: Tensor<D>) {
         let (found, expected) = (found.into_data(), expected.into_data());
-        found.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
+        found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-5, 1e-5));
     }
 
     #[test]

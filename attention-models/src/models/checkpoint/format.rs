@@ -13,6 +13,10 @@ use super::names::{HeadLayout, NameTable};
 use super::place::Place;
 use super::{CheckpointError, TensorProblem};
 
+/// How the names of tensors end that transformers has parameters for, which no model here reads: what
+/// training on masked images learned, and tables of sines.
+const MISSED: [&str; 2] = ["mask_token", "embed_positions.weight"];
+
 /// How a model is written as a folder: `config.json` beside a safetensors file whose tensors
 /// have the names, the shapes and the fused parts that the family's files have, so that the
 /// library that the folder came from can read it.
@@ -66,6 +70,12 @@ impl Format {
     pub(super) fn with_shapes(mut self, shapes: BTreeMap<String, Vec<usize>>) -> Self {
         self.shapes = Arc::new(shapes);
         self
+    }
+
+    /// Whether the model has no use for a tensor that other readers miss.
+    pub(super) fn keeps(&self, name: &str) -> bool {
+        let missed = MISSED.iter().any(|end| name.ends_with(end));
+        missed && self.names.ignores(name, self.prefix)
     }
 
     /// Tensors that are written as they were read.

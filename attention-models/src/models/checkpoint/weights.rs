@@ -112,17 +112,14 @@ impl Weights {
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor.shape.to_vec()));
         let prefix = format.prefix_among(self.tensors.keys().map(String::as_str));
-        // What training on masked images learned; transformers makes a new one where a file has none.
-        let kept = self
-            .tensors
-            .iter()
-            .filter(|(name, _)| name.ends_with("mask_token"));
-        let kept =
-            kept.filter_map(|(name, tensor)| Some((name.clone(), bridge::to_data(tensor).ok()?)));
-        let format = format
-            .with_prefix(prefix)
-            .with_shapes(shapes.collect())
-            .with_kept(kept.collect());
+        let format = format.with_prefix(prefix).with_shapes(shapes.collect());
+        let kept = self.tensors.iter().filter(|(name, _)| format.keeps(name));
+        let kept = kept.filter_map(|(name, tensor)| {
+            let data = bridge::to_data(tensor).ok()?;
+            Some((name.clone(), data))
+        });
+        let kept = kept.collect();
+        let format = format.with_kept(kept);
         match self.heads {
             Some(layout) => format.with_heads(layout),
             None => format,

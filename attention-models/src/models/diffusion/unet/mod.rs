@@ -46,7 +46,7 @@ impl<A: SpatialMixer> Body<'_, A> {
             x = block.forward(x, &time, &mut skips, &mut context);
         }
         self.conv_out
-            .forward(silu(group_norm(&self.conv_norm_out, x)))
+            .forward(silu(group_norm(self.conv_norm_out, x)))
     }
 }
 
