@@ -6,6 +6,7 @@
 mod cost;
 mod dtype;
 mod error;
+pub mod host;
 mod maps;
 pub mod oracle;
 mod problem;

@@ -25,6 +25,9 @@ pub struct Bench {
     /// Only shapes whose name contains this, such as `D64 N1024 f32 causal`
     #[arg(long, value_name = "S")]
     filter: Option<String>,
+    /// Whole models, fetched by `cargo xtask models fetch`, instead of attention alone
+    #[arg(long)]
+    models: bool,
     /// Write the page, its pictures and the numbers into this folder
     #[arg(long, value_name = "DIR", default_value = "docs/performance")]
     report: PathBuf,
@@ -37,7 +40,7 @@ impl Bench {
     /// Sets up, builds the program and lets it measure beside torch and onnxruntime.
     pub fn run(&self) -> Result<ExitCode> {
         let ready = setup::ensure()?;
-        let peers = peers::python(&self.device);
+        let peers = peers::python(&self.device, self.models);
         let program = build::program("attention")?;
         let mut bench = build::launch(&program, &ready);
         bench.args(["bench", "--device", &self.device, "--report"]);
@@ -54,6 +57,9 @@ impl Bench {
         }
         for note in versions()? {
             bench.args(["--note", &note]);
+        }
+        if self.models {
+            bench.arg("--models");
         }
         if self.quick {
             bench.arg("--quick");

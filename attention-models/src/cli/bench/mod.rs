@@ -4,6 +4,7 @@ mod code;
 mod cubek;
 mod machine;
 pub(super) mod measure;
+mod models;
 mod page;
 mod peers;
 mod plots;
@@ -24,7 +25,7 @@ use clap::Args;
 use cubek::UnitKernel;
 use machine::Machine;
 use measure::{Turn, measure, product_rate, repeat};
-use peers::Peers;
+use peers::{Peers, Subject};
 use report::{Line, Report, Who};
 use workload::{Contender, Scale, Shape, Workload, shapes};
 
@@ -58,11 +59,14 @@ pub struct BenchArgs {
     #[arg(long)]
     quick: bool,
     /// Run every shape once and say how long that took, instead
-    #[arg(long, conflicts_with_all = ["json", "report", "peers", "note", "code"])]
+    #[arg(long, conflicts_with_all = ["json", "report", "peers", "note", "code", "models"])]
     startup: bool,
     /// Measure what masks, score modifications and block maps as code cost and save, instead
-    #[arg(long, conflicts_with_all = ["json", "report", "peers", "note"])]
+    #[arg(long, conflicts_with_all = ["json", "report", "peers", "note", "models"])]
     code: bool,
+    /// Measure whole models that `cargo xtask models fetch` has fetched, instead
+    #[arg(long)]
+    models: bool,
 }
 
 /// Measures every shape, says what each gave, and prints the table.
@@ -75,22 +79,23 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if args.code {
         return code::run(kind, args.quick, args.filter.as_deref());
     }
+    if args.models {
+        let (peers, notes) = peers(args, Subject::Models)?;
+        return models::run(models::Request {
+            kind,
+            peers: peers.as_ref(),
+            notes,
+            filter: args.filter.as_deref(),
+            quick: args.quick,
+            json: args.json.as_deref(),
+            report: args.report.as_deref(),
+        });
+    }
     let shapes = wanted(args, kind)?;
     if args.startup {
         return startup::run(kind, &shapes);
     }
-    let peers = match &args.peers {
-        Some(python) => Some(Peers::start(
-            python,
-            std::thread::available_parallelism()?.get(),
-        )?),
-        None => None,
-    };
-    let mut notes = args.note.clone();
-    if let Some(peers) = &peers {
-        let versions = peers.versions.iter();
-        notes.extend(versions.map(|(who, version)| format!("{} {version}", who.name())));
-    }
+    let (peers, notes) = peers(args, Subject::Attention)?;
     let products = products(&shapes, kind, peers.as_ref())?;
     let bandwidth = measure::bandwidth(kind)?;
     let report = Report {
@@ -108,6 +113,20 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         page::write_into(&report, folder)?;
     }
     Ok(())
+}
+
+/// The Python, if there is one, and the lines for the report with the versions of what it has.
+fn peers(args: &BenchArgs, subject: Subject) -> Result<(Option<Peers>, Vec<String>)> {
+    let python = args.peers.as_deref();
+    let peers = python
+        .map(|python| Peers::start(python, subject))
+        .transpose()?;
+    let mut notes = args.note.clone();
+    if let Some(peers) = &peers {
+        let versions = peers.versions.iter();
+        notes.extend(versions.map(|(who, version)| format!("{} {version}", who.name())));
+    }
+    Ok((peers, notes))
 }
 
 fn wanted(args: &BenchArgs, kind: DeviceKind) -> Result<Vec<Shape>> {
@@ -182,11 +201,13 @@ fn measure_shape(
     let mut graph = None;
     if let (Some(peers), Some(device)) = (peers, peers::device_for(kind)) {
         for (who, _) in &peers.versions {
-            let prepared = peers.prepare(*who, shape, device);
-            if let Ok(how) = &prepared
+            let mut what = serde_json::to_value(shape)?;
+            what["device"] = device.into();
+            let prepared = peers.prepare(*who, what);
+            if let Ok(answer) = &prepared
                 && *who == Who::OnnxRuntime
             {
-                graph = Some(how.clone());
+                graph = answer["how"].as_str().map(String::from);
             }
             if prepared.is_ok() {
                 turns.push((*who, peers.turns(*who)));

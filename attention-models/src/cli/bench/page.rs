@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use attention_core::DType;
 
 use super::{
+    machine::Machine,
     plots,
     report::{Report, Who},
     write,
@@ -55,16 +56,10 @@ fn page(report: &Report, dtypes: &[DType]) -> String {
     );
     text.push_str("## Every shape\n\n");
     let (headings, rows) = report.cells();
-    markdown_row(&mut text, &headings);
-    markdown_row(&mut text, &vec!["---"; headings.len()]);
-    for row in &rows {
-        markdown_row(&mut text, row);
-    }
+    markdown_table(&mut text, &headings, &rows);
     text.push_str(&how(report));
-    text.push_str("\n## Where\n\n| | |\n|---|---|\n");
-    for (name, value) in report.machine.rows() {
-        markdown_row(&mut text, &[name, &value]);
-    }
+    text.push_str("\n## Where\n\n");
+    machine_table(&mut text, &report.machine);
     for (dtype, rate, whose) in &report.products {
         let value = format!("{:.0} GFLOP/s ({whose})", rate / 1e9);
         markdown_row(
@@ -152,6 +147,28 @@ fn how(report: &Report) -> String {
     };
     text.push_str(burn);
     text
+}
+
+/// Where and with what something was measured.
+pub fn machine_table(text: &mut String, machine: &Machine) {
+    let rows = machine.rows().into_iter();
+    let rows: Vec<_> = rows
+        .map(|(name, value)| [name.to_string(), value])
+        .collect();
+    markdown_table(text, &["", ""], &rows);
+}
+
+/// Rows of cells below headings.
+pub fn markdown_table(
+    text: &mut String,
+    headings: &[impl AsRef<str>],
+    rows: &[impl AsRef<[String]>],
+) {
+    markdown_row(text, headings);
+    markdown_row(text, &vec!["---"; headings.len()]);
+    for row in rows {
+        markdown_row(text, row.as_ref());
+    }
 }
 
 fn markdown_row(text: &mut String, cells: &[impl AsRef<str>]) {

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -15,11 +16,33 @@ use serde_json::{Value, json};
 use super::{
     measure::{PRODUCT_SIDE, Turn, rate},
     report::Who,
-    workload::Shape,
 };
 use crate::device::DeviceKind;
 
-const SCRIPT: &str = include_str!("peers.py");
+/// What the Python is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// One attention.
+    Attention,
+    /// Whole models.
+    Models,
+}
+
+impl Subject {
+    fn script(self) -> String {
+        let parts: &[&str] = match self {
+            Self::Attention => &[include_str!("peers/attention.py")],
+            Self::Models => &[
+                include_str!("peers/guided_unet.py"),
+                include_str!("peers/models.py"),
+            ],
+        };
+        [&[include_str!("peers/protocol.py")], parts]
+            .concat()
+            .join("\n\n")
+    }
+}
+
 /// Those in Python, by the names that the script has for them.
 const IN_PYTHON: [Who; 2] = [Who::Torch, Who::OnnxRuntime];
 
@@ -38,14 +61,15 @@ struct Connection {
 }
 
 impl Peers {
-    /// Starts the Python; its peers use so many threads.
+    /// Starts the Python; its peers use as many threads as there are cores.
     ///
     /// # Errors
     /// A program that is not a Python. One without torch or onnxruntime starts, and lacks them.
-    pub fn start(python: &Path, threads: usize) -> Result<Self> {
+    pub fn start(python: &Path, subject: Subject) -> Result<Self> {
+        let threads = thread::available_parallelism()?.get();
         let context = || format!("`{}` does not start as a Python", python.display());
         let mut child = Command::new(python)
-            .args(["-c", SCRIPT])
+            .args(["-c", &subject.script()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -66,16 +90,13 @@ impl Peers {
         })
     }
 
-    /// Makes a peer's tensors; says what of it will run.
+    /// Makes a peer's tensors of what is described; its answer says in `how` what will run.
     ///
     /// # Errors
     /// What the peer does not do, in its words.
-    pub fn prepare(&self, who: Who, shape: Shape, device: &str) -> Result<String> {
-        let mut request = serde_json::to_value(shape)?;
-        request["peer"] = who.name().into();
-        request["device"] = device.into();
-        let answer = self.ask(json!({ "prepare": request }))?;
-        Ok(answer["how"].as_str().unwrap_or_default().to_string())
+    pub fn prepare(&self, who: Who, mut what: Value) -> Result<Value> {
+        what["peer"] = who.name().into();
+        self.ask(json!({ "prepare": what }))
     }
 
     /// The turns of a peer that is prepared.

@@ -23,7 +23,22 @@ fn color(who: Who) -> RGBColor {
         Who::Burn => RGBColor(120, 120, 120),
         Who::Flex => RGBColor(180, 180, 180),
         Who::Cubek => RGBColor(190, 160, 90),
+        Who::BurnModules => RGBColor(90, 90, 90),
+        Who::NoCache => RGBColor(230, 170, 160),
     }
+}
+
+/// Bars beside each other, with one or two rows of text below.
+pub struct Group {
+    pub labels: Vec<String>,
+    pub bars: Vec<(Who, f64)>,
+}
+
+/// Groups under a title, and a line at some height.
+pub struct Panel {
+    pub title: String,
+    pub groups: Vec<Group>,
+    pub line: f64,
 }
 
 /// Operations a second of everyone, a group of bars for each shape, forward above forward+backward.
@@ -31,41 +46,61 @@ fn color(who: Who) -> RGBColor {
 /// # Errors
 /// A file that cannot be written.
 pub fn bars(report: &Report, dtype: DType, file: &Path) -> Result<()> {
-    let area = SVGBackend::new(file, (WIDTH, 2 * PANEL + 30)).into_drawing_area();
-    area.fill(&WHITE)?;
     let everyone: Vec<_> = [Who::Ours].into_iter().chain(report.peers()).collect();
-    let (panels, legend) = area.split_vertically(2 * PANEL);
-    for (panel, backward) in panels.split_evenly((2, 1)).iter().zip([false, true]) {
+    let panel = |backward| {
         let of_panel = |line: &&Line| (line.shape.dtype, line.shape.backward) == (dtype, backward);
-        let lines: Vec<_> = report.lines.iter().filter(of_panel).collect();
+        let lines = report.lines.iter().filter(of_panel);
         let pass = if backward {
             "forward + backward"
         } else {
             "forward"
         };
-        let title = format!("{} {dtype}, {pass}: GFLOP/s, more is faster", report.kind);
-        bar_panel(panel, &lines, &everyone, report.product(dtype), &title)?;
+        Panel {
+            title: format!("{} {dtype}, {pass}: GFLOP/s, more is faster", report.kind),
+            groups: lines.map(|line| group(line, &everyone)).collect(),
+            line: report.product(dtype) / 1e9,
+        }
+    };
+    let explained = "line: the fastest matrix product measured";
+    panels(&[panel(false), panel(true)], &everyone, explained, file)
+}
+
+fn group(line: &Line, everyone: &[Who]) -> Group {
+    let shape = line.shape;
+    let causal = if shape.causal { " causal" } else { "" };
+    let rate = |who: &Who| Some((*who, line.rate(*who)? / 1e9));
+    Group {
+        labels: vec![
+            format!("N{}", shape.seq),
+            format!("D{}{causal}", shape.head_dim),
+        ],
+        bars: everyone.iter().filter_map(rate).collect(),
     }
-    draw_legend(&legend, &everyone)?;
+}
+
+/// Panels above each other, then who is who and what the line is.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn panels(panels: &[Panel], everyone: &[Who], explained: &str, file: &Path) -> Result<()> {
+    let height = PANEL * panels.len() as u32;
+    let area = SVGBackend::new(file, (WIDTH, height + 30)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let (above, legend) = area.split_vertically(height);
+    for (area, panel) in above.split_evenly((panels.len(), 1)).iter().zip(panels) {
+        draw_panel(area, panel, everyone)?;
+    }
+    draw_legend(&legend, everyone, explained)?;
     area.present()
         .map_err(|error| anyhow!("{}: {error}", file.display()))
 }
 
-fn bar_panel(
-    area: &Area,
-    lines: &[&Line],
-    everyone: &[Who],
-    product: f64,
-    title: &str,
-) -> Result<()> {
-    let rates = lines.iter().flat_map(|line| {
-        let rates = everyone.iter().filter_map(|who| line.rate(*who));
-        rates.map(|rate| rate / 1e9)
-    });
-    let top = rates.fold(product / 1e9, f64::max) * 1.1;
-    let groups = lines.len().max(1) as f64;
+fn draw_panel(area: &Area, panel: &Panel, everyone: &[Who]) -> Result<()> {
+    let heights = panel.groups.iter().flat_map(|group| &group.bars);
+    let top = heights.fold(panel.line, |top, (_, height)| top.max(*height)) * 1.1;
+    let groups = panel.groups.len().max(1) as f64;
     let mut chart = ChartBuilder::on(area)
-        .caption(title, TITLE)
+        .caption(&panel.title, TITLE)
         .x_label_area_size(36)
         .y_label_area_size(50)
         .margin(6)
@@ -79,39 +114,31 @@ fn bar_panel(
         .label_style(FONT)
         .draw()?;
     let width = 0.84 / everyone.len() as f64;
-    for (group, line) in lines.iter().enumerate() {
-        for (place, who) in everyone.iter().enumerate() {
-            let Some(rate) = line.rate(*who) else {
+    for (place, group) in panel.groups.iter().enumerate() {
+        for (column, who) in everyone.iter().enumerate() {
+            let Some((_, height)) = group.bars.iter().find(|(there, _)| there == who) else {
                 continue;
             };
-            let left = group as f64 + 0.08 + place as f64 * width;
-            let corners = [(left, 0.0), (left + 0.92 * width, rate / 1e9)];
+            let left = place as f64 + 0.08 + column as f64 * width;
+            let corners = [(left, 0.0), (left + 0.92 * width, *height)];
             let bar = Rectangle::new(corners, color(*who).filled());
             chart.plotting_area().draw(&bar)?;
         }
-        let shape = line.shape;
-        let causal = if shape.causal { " causal" } else { "" };
-        for (row, text) in [
-            format!("N{}", shape.seq),
-            format!("D{}{causal}", shape.head_dim),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let (x, y) = chart.backend_coord(&(group as f64 + 0.08, 0.0));
+        for (row, text) in group.labels.iter().enumerate() {
+            let (x, y) = chart.backend_coord(&(place as f64 + 0.08, 0.0));
             let (left, above) = area.get_base_pixel();
             let place = (x - left, y - above + 4 + 14 * row as i32);
-            area.draw(&Text::new(text, place, FONT))?;
+            area.draw(&Text::new(text.as_str(), place, FONT))?;
         }
     }
-    let roof = [(0.0, product / 1e9), (groups, product / 1e9)];
+    let line = [(0.0, panel.line), (groups, panel.line)];
     chart
         .plotting_area()
-        .draw(&PathElement::new(roof, BLACK.stroke_width(1)))?;
+        .draw(&PathElement::new(line, BLACK.stroke_width(1)))?;
     Ok(())
 }
 
-fn draw_legend(area: &Area, everyone: &[Who]) -> Result<()> {
+fn draw_legend(area: &Area, everyone: &[Who], explained: &str) -> Result<()> {
     let mut x = 60;
     for who in everyone {
         let swatch = Rectangle::new([(x, 8), (x + 14, 20)], color(*who).filled());
@@ -119,11 +146,7 @@ fn draw_legend(area: &Area, everyone: &[Who]) -> Result<()> {
         area.draw(&Text::new(who.name(), (x + 20, 8), FONT))?;
         x += 130;
     }
-    area.draw(&Text::new(
-        "line: the fastest matrix product measured",
-        (x, 8),
-        FONT,
-    ))?;
+    area.draw(&Text::new(explained, (x, 8), FONT))?;
     Ok(())
 }
 

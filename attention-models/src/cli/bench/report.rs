@@ -24,10 +24,14 @@ pub enum Who {
     Torch,
     /// onnxruntime's, in a Python.
     OnnxRuntime,
+    /// A model made of Burn's modules.
+    BurnModules,
+    /// Ours, without its cache.
+    NoCache,
 }
 
 impl Who {
-    /// All but ours.
+    /// Those that have an attention of their own.
     pub const PEERS: [Self; 5] = [
         Self::Torch,
         Self::OnnxRuntime,
@@ -45,17 +49,15 @@ impl Who {
             Self::Cubek => "cubek",
             Self::Torch => "torch",
             Self::OnnxRuntime => "onnxruntime",
+            Self::BurnModules => "Burn's modules",
+            Self::NoCache => "no cache",
         }
     }
 
-    fn key(self) -> &'static str {
+    fn key(self) -> String {
         match self {
-            Self::Burn => "burn_seconds",
-            Self::Cubek => "cubek_unit_seconds",
-            Self::Ours => "ours_seconds",
-            Self::Flex => "flex_seconds",
-            Self::Torch => "torch_seconds",
-            Self::OnnxRuntime => "onnxruntime_seconds",
+            Self::Cubek => "cubek_unit_seconds".into(),
+            other => format!("{}_seconds", other.name().to_lowercase()),
         }
     }
 }
@@ -210,7 +212,7 @@ fn json_line(line: &Line) -> Value {
     object.insert("backward".into(), json!(shape.backward));
     for who in [Who::Ours].into_iter().chain(Who::PEERS) {
         let seconds = line.time(who).map(|time| time.as_secs_f64());
-        object.insert(who.key().into(), json!(seconds));
+        object.insert(who.key(), json!(seconds));
     }
     object.insert("memory_bytes".into(), json!(line.peak_memory));
     let first = line.first.as_secs_f64();

@@ -1,10 +1,10 @@
 use burn::tensor::{
     Tensor,
-    activation::{
-        gelu, gelu_approximate, hard_swish, leaky_relu, mish, relu, relu6, sigmoid, silu, tanh,
-    },
+    activation::{gelu_approximate, hard_swish, leaky_relu, mish, relu, relu6, sigmoid, tanh},
 };
 use serde::{Deserialize, Serialize};
+
+use super::{gelu, silu};
 
 /// A nonlinearity, by the names that Hugging Face's configurations use.
 ///

@@ -4,7 +4,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation::sigmoid};
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, MixtureOfExperts};
+use super::{Activation, MixtureOfExperts, gated_silu, linear};
 
 /// Sizes of an [`Mlp`].
 #[derive(Config, Debug, PartialEq)]
@@ -51,8 +51,8 @@ pub struct Mlp {
 impl Mlp {
     /// `[.., hidden_size]` to the same.
     pub fn forward<const D: usize>(&self, tokens: Tensor<D>) -> Tensor<D> {
-        let inner = self.activation.forward(self.inner.forward(tokens));
-        self.outer.forward(inner)
+        let inner = self.activation.forward(linear(&self.inner, tokens));
+        linear(&self.outer, inner)
     }
 }
 
@@ -75,6 +75,7 @@ pub enum Gate {
 impl Gate {
     fn join<const D: usize>(self, gate: Tensor<D>, inner: Tensor<D>) -> Tensor<D> {
         match self {
+            Self::Activation(Activation::Silu) => gated_silu(gate, inner),
             Self::Activation(activation) => activation.forward(gate) * inner,
             Self::Clamped { alpha, limit } => {
                 let gate = gate.clamp_max(limit);
@@ -135,9 +136,9 @@ pub struct GatedMlp {
 impl GatedMlp {
     /// `[.., hidden_size]` to the same.
     pub fn forward<const D: usize>(&self, tokens: Tensor<D>) -> Tensor<D> {
-        let gate = self.gate.forward(tokens.clone());
-        let inner = self.inner.forward(tokens);
-        self.outer.forward(self.join.join(gate, inner))
+        let gate = linear(&self.gate, tokens.clone());
+        let inner = linear(&self.inner, tokens);
+        linear(&self.outer, self.join.join(gate, inner))
     }
 }
 

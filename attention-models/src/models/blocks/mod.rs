@@ -23,6 +23,7 @@
 mod activation;
 mod attention;
 mod differential;
+mod elementwise;
 mod experts;
 mod mlp;
 mod norm;
@@ -34,6 +35,7 @@ pub use attention::{
     AttentionInput, PositionEncoding, Projected, SelfAttention, SelfAttentionConfig, Window,
 };
 pub use differential::DifferentialHeads;
+pub use elementwise::{convolve, gated_silu, gelu, group_norm, linear, product, rms_norm, silu};
 pub use experts::{MixtureOfExperts, MixtureOfExpertsConfig};
 pub use mlp::{FeedForward, Gate, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{Norm, NormConfig, RmsNorm, RmsNormConfig};

@@ -4,6 +4,8 @@ use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::rms_norm;
+
 /// Sizes of an [`RmsNorm`].
 #[derive(Config, Debug, PartialEq)]
 pub struct RmsNormConfig {
@@ -44,17 +46,13 @@ pub struct RmsNorm {
 impl RmsNorm {
     /// Any shape whose last dimension is `width`, to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let mean = x.clone().square().mean_dim(D - 1);
-        let gamma = self.gamma.val().cast(DType::F32);
+        let gamma = self.gamma.val();
         let gamma = if self.offset == 0.0 {
             gamma
         } else {
-            gamma.add_scalar(self.offset)
+            gamma.cast(DType::F32).add_scalar(self.offset)
         };
-        let length = mean.add_scalar(self.epsilon).sqrt();
-        (x / length * gamma.unsqueeze()).cast(dtype)
+        rms_norm(x, gamma, self.epsilon)
     }
 }
 

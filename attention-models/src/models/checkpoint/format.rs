@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::DType;
+use burn::tensor::{DType, TensorData};
 use burn_store::burn_pack::Tensor as StoredTensor;
 use burn_store::{BurnToPyTorchAdapter, ModuleSnapshot, bridge};
 use safetensors::{Dtype, tensor::TensorView};
@@ -12,6 +12,10 @@ use serde_json::Value;
 use super::names::{HeadLayout, NameTable};
 use super::place::Place;
 use super::{CheckpointError, TensorProblem};
+
+/// How the names of tensors end that transformers has parameters for, which no model here reads: what
+/// training on masked images learned, and tables of sines.
+const MISSED: [&str; 2] = ["mask_token", "embed_positions.weight"];
 
 /// How a model is written as a folder: `config.json` beside a safetensors file whose tensors
 /// have the names, the shapes and the fused parts that the family's files have, so that the
@@ -26,6 +30,8 @@ pub struct Format {
     heads: Option<HeadLayout>,
     /// Of the tensors of the file that was read.
     shapes: Arc<BTreeMap<String, Vec<usize>>>,
+    /// Tensors of that file that the model has no use for, and other readers miss.
+    kept: Arc<BTreeMap<String, TensorData>>,
 }
 
 impl Format {
@@ -37,6 +43,7 @@ impl Format {
             prefix: "",
             heads: None,
             shapes: Arc::default(),
+            kept: Arc::default(),
         }
     }
 
@@ -62,6 +69,18 @@ impl Format {
     /// The shapes that a file has where the module has others of the same elements.
     pub(super) fn with_shapes(mut self, shapes: BTreeMap<String, Vec<usize>>) -> Self {
         self.shapes = Arc::new(shapes);
+        self
+    }
+
+    /// Whether the model has no use for a tensor that other readers miss.
+    pub(super) fn keeps(&self, name: &str) -> bool {
+        let missed = MISSED.iter().any(|end| name.ends_with(end));
+        missed && self.names.ignores(name, self.prefix)
+    }
+
+    /// Tensors that are written as they were read.
+    pub(super) fn with_kept(mut self, kept: BTreeMap<String, TensorData>) -> Self {
+        self.kept = Arc::new(kept);
         self
     }
 
@@ -117,7 +136,15 @@ impl Format {
             .into_iter()
             .map(|tensor| (tensor.name.clone(), tensor))
             .collect();
-        let mut tensors = BTreeMap::new();
+        let kept = self.kept.iter().map(|(name, data)| {
+            let tensor = FileTensor {
+                shape: data.shape().to_vec(),
+                dtype: data.dtype(),
+                bytes: data.as_bytes().to_vec(),
+            };
+            (name.clone(), tensor)
+        });
+        let mut tensors: BTreeMap<_, _> = kept.collect();
         let mut problems: Vec<_> = places
             .iter()
             .filter_map(|place| {

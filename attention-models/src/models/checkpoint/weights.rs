@@ -113,6 +113,13 @@ impl Weights {
             .map(|(name, tensor)| (name.clone(), tensor.shape.to_vec()));
         let prefix = format.prefix_among(self.tensors.keys().map(String::as_str));
         let format = format.with_prefix(prefix).with_shapes(shapes.collect());
+        let kept = self.tensors.iter().filter(|(name, _)| format.keeps(name));
+        let kept = kept.filter_map(|(name, tensor)| {
+            let data = bridge::to_data(tensor).ok()?;
+            Some((name.clone(), data))
+        });
+        let kept = kept.collect();
+        let format = format.with_kept(kept);
         match self.heads {
             Some(layout) => format.with_heads(layout),
             None => format,

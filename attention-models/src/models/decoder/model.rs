@@ -6,7 +6,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::{DecoderConfig, DecoderLayer, families};
-use crate::models::blocks::{AttentionInput, Norm, PositionEncoding, Positions};
+use crate::models::blocks::{AttentionInput, Norm, PositionEncoding, Positions, linear, product};
 use crate::models::cache::KvCache;
 use crate::models::checkpoint::{CheckpointError, Format};
 use crate::models::generation::{GenerationState, LanguageModel, Prompt};
@@ -173,8 +173,8 @@ impl Decoder {
     /// Logits `[batch, seq, vocabulary]` of the normalised output of the last layer.
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let logits = match &self.head {
-            Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.embedding.weight.val().transpose().unsqueeze()),
+            Some(head) => linear(head, hidden),
+            None => product(hidden, self.embedding.weight.val().transpose()),
         };
         match self.config.logit_softcap {
             Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),

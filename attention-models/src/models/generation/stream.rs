@@ -111,7 +111,7 @@ impl<M: LanguageModel> Iterator for TokenStream<'_, M> {
 pub(super) fn rows(logits: Tensor<2>) -> Vec<Vec<f32>> {
     let vocabulary = logits.dims()[1];
     let logits = logits.cast(DType::F32).into_data();
-    let values: Vec<f32> = logits.iter::<f32>().collect();
+    let values = logits.as_slice::<f32>().expect("invariant: was cast");
     values
         .chunks(vocabulary.max(1))
         .map(<[f32]>::to_vec)

@@ -1,7 +1,9 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig1d;
 use burn::nn::conv::{Conv1d, Conv1dConfig};
-use burn::tensor::{Device, Tensor, activation::gelu};
+use burn::tensor::{Device, Tensor};
+
+use crate::models::blocks::gelu;
 
 /// Whisper's way from a spectrum to tokens: two convolutions, the second of which halves the length.
 #[derive(Module, Debug)]

@@ -2,12 +2,10 @@ use std::ops::Range;
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{
-    Device, Tensor,
-    activation::{gelu, sigmoid},
-};
+use burn::tensor::{Device, Tensor, activation::sigmoid};
 
 use super::{Activation, PositionTable, RelativePositions, VisionTransformerConfig};
+use crate::models::blocks::gelu;
 use crate::nn::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig, split_heads};
 use crate::ops::{AttentionOptions, ScoreMod, attention_rows, attention_with_lse};
 

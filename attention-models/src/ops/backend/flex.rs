@@ -2,10 +2,12 @@
 //!
 //! The CPU runtime computes only in memory that it allocated itself, so what the inputs cover of
 //! flex's storage is copied once, as it lies, and read with its strides; the backward pass finds the
-//! copies of the forward. Results are handed back without a copy.
+//! copies of the forward. Results are handed back without a copy. A single query crosses nothing: it
+//! attends where it lies.
 
 mod maps;
 mod memory;
+mod single;
 mod twins;
 
 use attention_core::AttentionError;
@@ -30,6 +32,9 @@ use memory::{Uploads, client, contiguous, download, download_kept, plain};
 
 impl AttentionOps for Flex {
     fn attention_forward(inputs: Inputs<Self>, call: Call) -> Output<Self> {
+        if let Some(output) = single::forward(&inputs, &call) {
+            return output;
+        }
         launched(forward(plain_inputs(inputs), call))
     }
 

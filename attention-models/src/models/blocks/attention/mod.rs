@@ -10,7 +10,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor};
 
-use super::{DifferentialHeads, Positions, RmsNorm, Rotary, RotaryTable};
+use super::{DifferentialHeads, Positions, RmsNorm, Rotary, RotaryTable, linear};
 use crate::models::cache::{LayerCache, VisibleKeys};
 use crate::nn::split_heads;
 use crate::ops::{
@@ -157,9 +157,9 @@ impl SelfAttention {
         cache: Option<&mut LayerCache>,
     ) -> Result<Projected, AttentionError> {
         let (heads, kv_heads) = (self.config.heads, self.config.kv_heads());
-        let query = split_heads(self.query.forward(tokens.clone()), heads);
-        let key = split_heads(self.key.forward(tokens.clone()), kv_heads);
-        let value = split_heads(self.value.forward(tokens), kv_heads);
+        let query = split_heads(linear(&self.query, tokens.clone()), heads);
+        let key = split_heads(linear(&self.key, tokens.clone()), kv_heads);
+        let value = split_heads(linear(&self.value, tokens), kv_heads);
         let normalised = |norm: &Option<RmsNorm>, heads: Tensor<4>| match norm {
             Some(norm) => norm.forward(heads),
             None => heads,
@@ -205,7 +205,7 @@ impl SelfAttention {
         };
         let [batch, count, seq, width] = heads.dims();
         let heads = heads.swap_dims(1, 2).reshape([batch, seq, count * width]);
-        Ok(self.output.forward(heads))
+        Ok(linear(&self.output, heads))
     }
 
     fn with_sinks(&self, attended: Attended) -> Result<Attended, AttentionError> {

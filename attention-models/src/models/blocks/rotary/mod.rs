@@ -14,6 +14,7 @@ use burn::tensor::{Device, Slice, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::Positions;
+use super::elementwise::{is_on_host, rotate_halves};
 
 /// Which two dimensions make a pair.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +163,10 @@ impl RotaryTable {
         let [batch, count, seq, width] = heads.dims();
         let half = self.cosines.dims()[3];
         let dims = 2 * half;
+        if self.pairs == RotaryPairs::Halves && [&heads, &self.cosines].into_iter().all(is_on_host)
+        {
+            return rotate_halves(heads, &self.cosines, &self.sines);
+        }
         let of_pairs = |second: usize| {
             let slice = match self.pairs {
                 RotaryPairs::Halves => Slice::from(second * half..(second + 1) * half),

@@ -3,6 +3,7 @@ use burn::nn::{GroupNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::{Norm, SpatialMixer, to_image, to_tokens};
+use crate::models::blocks::group_norm;
 use crate::models::diffusion::control::Context;
 use crate::nn::{merge_heads, split_heads};
 
@@ -86,7 +87,7 @@ impl SpatialMixer for Attention {
         let [_, _, height, width] = x.dims();
         let grid = [height, width];
         let normalised = match &self.group_norm {
-            Some(norm) => norm.forward(x.clone()),
+            Some(norm) => group_norm(norm, x.clone()),
             None => x.clone(),
         };
         let attended = self.forward(to_tokens(normalised), None, grid, context);

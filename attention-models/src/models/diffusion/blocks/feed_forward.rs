@@ -2,10 +2,9 @@ use std::fmt::Debug;
 
 use burn::module::Module;
 use burn::nn::{Identity, Linear, LinearConfig};
-use burn::tensor::{
-    Device, Tensor,
-    activation::{gelu, gelu_approximate},
-};
+use burn::tensor::{Device, Tensor, activation::gelu_approximate};
+
+use crate::models::blocks::gelu;
 
 /// How much wider the inner layer is.
 const FACTOR: usize = 4;

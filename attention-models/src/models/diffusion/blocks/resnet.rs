@@ -1,8 +1,9 @@
 use burn::module::Module;
 use burn::nn::{GroupNorm, Linear, LinearConfig, conv::Conv2d};
-use burn::tensor::{Device, Tensor, activation::silu};
+use burn::tensor::{Device, Tensor};
 
 use super::{Norm, convolution};
+use crate::models::blocks::{convolve, group_norm, silu};
 
 /// A residual block of two convolutions; between them, the time is added to every pixel.
 #[derive(Module, Debug)]
@@ -58,7 +59,7 @@ impl ResnetBlock {
     /// `[batch, inputs, height, width] -> [batch, outputs, height, width]`, with a time
     /// `[batch, time]` that has passed a SiLU.
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
-        let hidden = self.conv1.forward(silu(self.norm1.forward(x.clone())));
+        let hidden = convolve(&self.conv1, silu(group_norm(&self.norm1, x.clone())));
         let hidden = match (&self.time_emb_proj, time) {
             (Some(project), Some(time)) => {
                 let time = project.forward(time.clone());
@@ -67,7 +68,7 @@ impl ResnetBlock {
             }
             _ => hidden,
         };
-        let hidden = self.conv2.forward(silu(self.norm2.forward(hidden)));
+        let hidden = convolve(&self.conv2, silu(group_norm(&self.norm2, hidden)));
         let shortcut = match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward(x),
             None => x,

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use super::{
     Attention, AttentionConfig, FeedForward, GeluGated, Norm, SpatialMixer, to_image, to_tokens,
 };
+use crate::models::blocks::group_norm;
 use crate::models::diffusion::control::Context;
 
 /// Added to the variance before the transformer, whatever the model's other norms have.
@@ -56,7 +57,7 @@ impl SpatialMixer for SpatialTransformer {
     fn mix(&self, x: Tensor<4>, context: &mut Context) -> Tensor<4> {
         let [_, _, height, width] = x.dims();
         let grid = [height, width];
-        let pixels = to_tokens(self.norm.forward(x.clone()));
+        let pixels = to_tokens(group_norm(&self.norm, x.clone()));
         let pixels = self
             .transformer_blocks
             .iter()

@@ -2,6 +2,7 @@ use burn::module::Module;
 use burn::nn::{GroupNorm, Identity, Linear, LinearConfig, activation::SiLU, conv::Conv2d};
 use burn::tensor::{Device, Tensor};
 
+use crate::models::blocks::{convolve, group_norm, silu};
 use crate::models::diffusion::Context;
 use crate::models::diffusion::blocks::{
     Norm, average_pool, convolution, nearest_twice, to_image, to_tokens,
@@ -30,7 +31,7 @@ impl Layer {
         context: &mut Context,
     ) -> Tensor<4> {
         match self {
-            Self::Convolution(convolution) => convolution.forward(x),
+            Self::Convolution(layer) => convolve(layer, x),
             Self::Residual(block) => block.forward(x, embedding),
             Self::Attention(block) => block.forward(x, context),
         }
@@ -95,9 +96,9 @@ impl ResBlock {
 
     /// With an embedding that has passed a SiLU.
     pub fn forward(&self, x: Tensor<4>, embedding: &Tensor<2>) -> Tensor<4> {
-        let (norm, activation, convolution) = &self.in_layers;
-        let hidden = activation.forward(norm.forward(x.clone()));
-        let hidden = convolution.forward(self.resample.apply(hidden));
+        let (norm, _, layer) = &self.in_layers;
+        let hidden = silu(group_norm(norm, x.clone()));
+        let hidden = convolve(layer, self.resample.apply(hidden));
         let x = self.resample.apply(x);
 
         let modulation = self.emb_layers.1.forward(embedding.clone());
@@ -107,9 +108,9 @@ impl ResBlock {
             part.reshape([batch, both / 2, 1, 1])
         };
         let (scale, shift) = (part(0), part(both / 2));
-        let (norm, activation, _, convolution) = &self.out_layers;
-        let hidden = norm.forward(hidden) * (scale + 1.0) + shift;
-        let hidden = convolution.forward(activation.forward(hidden));
+        let (norm, _, _, layer) = &self.out_layers;
+        let hidden = group_norm(norm, hidden) * (scale + 1.0) + shift;
+        let hidden = convolve(layer, silu(hidden));
         match &self.skip_connection {
             Some(skip) => skip.forward(x) + hidden,
             None => x + hidden,
@@ -144,7 +145,9 @@ impl AttentionBlock {
     pub fn forward(&self, x: Tensor<4>, context: &mut Context) -> Tensor<4> {
         let [_, channels, height, width] = x.dims();
         let grid = [height, width];
-        let fused = self.qkv.forward(to_tokens(self.norm.forward(x.clone())));
+        let fused = self
+            .qkv
+            .forward(to_tokens(group_norm(&self.norm, x.clone())));
         let part = |part: usize| {
             let columns = part * channels..(part + 1) * channels;
             split_heads(fused.clone().slice_dim(2, columns), self.heads)

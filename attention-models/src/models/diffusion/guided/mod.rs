@@ -16,10 +16,11 @@ use std::path::Path;
 use attention_core::AttentionError;
 use burn::module::Module;
 use burn::nn::{GroupNorm, Linear, activation::SiLU, conv::Conv2d};
-use burn::tensor::{Device, Tensor, activation::silu};
+use burn::tensor::{Device, Tensor};
 
 use super::blocks::TimeProjection;
 use super::{AttentionControl, Context, Plain};
+use crate::models::blocks::{convolve, group_norm, silu};
 use crate::models::checkpoint::CheckpointError;
 use crate::ops::accept;
 
@@ -110,8 +111,8 @@ impl GuidedUNet {
         for (block, skip) in self.output_blocks.iter().zip(skips.into_iter().rev()) {
             x = run(Tensor::cat(vec![x, skip], 1), block, &mut context);
         }
-        let (norm, activation, last) = &self.out;
-        Ok(last.forward(activation.forward(norm.forward(x))))
+        let (norm, _, last) = &self.out;
+        Ok(convolve(last, silu(group_norm(norm, x))))
     }
 
     /// The image that a consistency model sees in `noisy [batch, inputs, height, width]` at the noise

@@ -10,10 +10,11 @@ pub use unconditional::{UNet2DConfig, UNet2DModel};
 
 use attention_core::AttentionError;
 use burn::nn::{GroupNorm, conv::Conv2d};
-use burn::tensor::{Device, Tensor, activation::silu};
+use burn::tensor::{Device, Tensor};
 
 use super::Context;
 use super::blocks::{DownBlock, MidBlock, Norm, SpatialMixer, StageConfig, UpBlock, convolution};
+use crate::models::blocks::{group_norm, silu};
 
 /// How much wider than the first level a time embedding is.
 const TIME_FACTOR: usize = 4;
@@ -49,7 +50,8 @@ impl<A: SpatialMixer> Body<'_, A> {
         for block in self.up_blocks {
             x = block.forward(x, &time, &mut skips, &mut context)?;
         }
-        Ok(self.conv_out.forward(silu(self.conv_norm_out.forward(x))))
+        let normalised = group_norm(self.conv_norm_out, x);
+        Ok(self.conv_out.forward(silu(normalised)))
     }
 }
 

@@ -11,11 +11,12 @@ use std::path::Path;
 use attention_core::AttentionError;
 use burn::module::Module;
 use burn::nn::{GroupNorm, conv::Conv2d};
-use burn::tensor::{Device, Tensor, activation::silu};
+use burn::tensor::{Device, Tensor};
 
 use super::blocks::{Attention, Downsample, MidBlock, ResnetBlock, Upsample};
 use super::folder::{DiffusersFolder, save};
 use super::{Context, Plain};
+use crate::models::blocks::{group_norm, silu};
 use crate::models::checkpoint::CheckpointError;
 use crate::ops::accept;
 use file::{AutoencoderFile, OFFERED};
@@ -216,7 +217,8 @@ impl Encoder {
         let x = self
             .mid_block
             .forward(x, None, &mut Context::new(None, &mut Plain));
-        self.conv_out.forward(silu(self.conv_norm_out.forward(x)))
+        self.conv_out
+            .forward(silu(group_norm(&self.conv_norm_out, x)))
     }
 }
 
@@ -233,6 +235,7 @@ impl Decoder {
                 .fold(x, |x, resnet| resnet.forward(x, None));
             x = block.upsamplers.iter().fold(x, |x, up| up.forward(x));
         }
-        self.conv_out.forward(silu(self.conv_norm_out.forward(x)))
+        self.conv_out
+            .forward(silu(group_norm(&self.conv_norm_out, x)))
     }
 }
