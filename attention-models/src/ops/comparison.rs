@@ -66,7 +66,8 @@ pub fn burn_attention(
             return Err(AttentionError::Value {
                 argument: "causal",
                 given: "the alignment at the top left, for sequences of two lengths".into(),
-                accepted: "the alignment at the bottom right where Burn's own attention runs".into(),
+                accepted: "the alignment at the bottom right where Burn's own attention runs"
+                    .into(),
             });
         }
         Some(_) => true,

@@ -55,7 +55,13 @@ fn what_burns_attention_does_not_have_is_refused() {
     let attend = || try_attention(tokens.clone(), tokens.clone(), tokens.clone(), code.clone());
     let refused = with_burn_attention(attend).expect_err("Burn has no code");
     assert!(
-        matches!(refused, AttentionError::Value { argument: "mask_mod", .. }),
+        matches!(
+            refused,
+            AttentionError::Value {
+                argument: "mask_mod",
+                ..
+            }
+        ),
         "{refused}"
     );
     attend().expect("ours again");
@@ -64,7 +70,13 @@ fn what_burns_attention_does_not_have_is_refused() {
     let fewer = tokens.clone().narrow(2, 0, 3);
     let refused = burn_attention(fewer, tokens.clone(), tokens, top_left);
     assert!(
-        matches!(refused, Err(AttentionError::Value { argument: "causal", .. })),
+        matches!(
+            refused,
+            Err(AttentionError::Value {
+                argument: "causal",
+                ..
+            })
+        ),
         "{refused:?}"
     );
 }

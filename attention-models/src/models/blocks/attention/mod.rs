@@ -14,7 +14,8 @@ use super::{DifferentialHeads, Positions, RmsNorm, Rotary, RotaryTable};
 use crate::models::cache::{LayerCache, VisibleKeys};
 use crate::nn::split_heads;
 use crate::ops::{
-    Attended, AttentionOptions, try_attention, try_attention_rows, try_attention_with_lse, try_with_sinks,
+    Attended, AttentionOptions, try_attention, try_attention_rows, try_attention_with_lse,
+    try_with_sinks,
 };
 use variants::{sloped, windowed};
 
