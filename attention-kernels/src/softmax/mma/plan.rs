@@ -15,6 +15,10 @@ use crate::{
 /// Planes of a cube, where rows in shared memory leave room for as many.
 const PLANES: usize = 4;
 
+/// Tokens whose products a row of f32 sums up at most. A sum takes an addition for each 16 of them, and its error
+/// grows with the root of their number: at 16411 tokens, on an H200, to four times that of registers, which set sums aside.
+const F32_TOKENS: usize = 8192;
+
 /// Rows of a tile.
 pub(crate) const ROWS: usize = 16;
 
@@ -148,9 +152,14 @@ fn f32_plan(
     let spread = spread(properties, ElemType::Float(FloatKind::BF16))?;
     let hardware = &properties.hardware;
     let dim = problem.head_dim.max(problem.value_dim);
+    let tokens = match walk {
+        MatrixWalk::Forward | MatrixWalk::Query => problem.seq_kv,
+        MatrixWalk::Key => problem.seq_q * problem.heads / problem.value_heads,
+    };
     let tiling = Tiling::of_f32(walk, dim);
     let (plan, bytes) = plan(spread, walk, problem, tiling, hardware.plane_size_max);
-    (spread == Spread::Quads && bytes <= hardware.max_shared_memory_size).then_some(plan)
+    let fits = bytes <= hardware.max_shared_memory_size && tokens <= F32_TOKENS;
+    (spread == Spread::Quads && fits).then_some(plan)
 }
 
 /// The plan of a tiling, and the bytes of shared memory that it takes.
