@@ -136,9 +136,12 @@ impl Cli {
         let mut items = Vec::new();
         for target in execute::TARGETS {
             let first = target == execute::TARGETS[0];
-            let problems = execute::matrix().into_iter();
-            let problems = problems.chain(first.then(execute::register).into_iter().flatten());
-            items.extend(problems.map(|problem| (target, problem)));
+            let mut problems = execute::matrix();
+            if first {
+                problems.extend(execute::in_terms());
+                problems.extend(execute::register());
+            }
+            items.extend(problems.into_iter().map(|problem| (target, problem)));
         }
         items.retain(|(target, problem)| {
             fits(target, &self.target) && fits(&problem.name, &self.case)

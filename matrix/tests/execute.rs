@@ -30,8 +30,10 @@ fn device() -> Device {
 /// Problems of these names, in every schedule, by kernels of this engine.
 fn assert_right(target: &str, engine: &str, names: &[&str]) {
     let device = device_of(target, objects());
-    let problems = execute::matrix().into_iter().chain(execute::register());
-    let problems: Vec<_> = problems
+    let sets = [execute::matrix(), execute::in_terms(), execute::register()];
+    let problems: Vec<_> = sets
+        .into_iter()
+        .flatten()
         .filter(|problem| names.contains(&problem.name.as_str()))
         .collect();
     assert_eq!(problems.len(), names.len(), "a name fits no problem");
@@ -52,6 +54,12 @@ fn assert_right(target: &str, engine: &str, names: &[&str]) {
 #[test]
 fn every_option_at_once_is_right_in_every_order_of_threads() {
     assert_right("sm_80-cpp", "matrix_", &["everything/f16"]);
+}
+
+#[test]
+fn elements_of_f32_in_terms_are_right_in_every_order_of_threads() {
+    let names = ["everything/f32", "dim/40-value-72/f32", "scores/large/f32"];
+    assert_right("sm_80-cpp", "matrix_", &names);
 }
 
 #[test]

@@ -56,6 +56,23 @@ fn cooperative_matrices_and_matrix_instructions_agree_with_the_oracle() {
     assert_engines_within_bounds(&cases, DType::F16, Layout::Contiguous, matrix_engines);
 }
 
+/// On cards that multiply f32 in terms, nothing else runs it.
+#[test]
+fn registers_agree_with_the_oracle_where_matrix_instructions_would_be_chosen() {
+    let mut cases = head_dims(&[(8, 8), (59, 111), (64, 64), (128, 128)]);
+    cases.extend(lengths().into_iter().skip(20).take(2));
+    cases.extend(rows_without_keys());
+    cases.extend(large_scores(40.0));
+    cases.extend(everything());
+    let registers = |client: &Client| {
+        let mut found = engines(client, elem_type(DType::F32));
+        let chosen = found.contains(&Engine::Mma);
+        found.retain(|engine| chosen && *engine == Engine::Register);
+        found
+    };
+    assert_engines_within_bounds(&cases, DType::F32, Layout::Contiguous, registers);
+}
+
 #[test]
 fn matrix_engines_read_views_as_they_lie_and_give_the_same_bits() {
     let case = lengths()[20].rounded_to(DType::F16);
@@ -109,10 +126,12 @@ fn an_engine_that_a_device_does_not_have_is_refused_by_name() {
 fn operations_refuse_an_engine_before_anything_is_launched() {
     for kind in devices() {
         let device = kind.open().expect("the device was found");
+        let client = kind.client().expect("the device was found");
+        let there = engines(&client, elem_type(DType::F32));
         for device in [device.clone(), device.autodiff()] {
-            // No device here has matrices of f32.
             let zeros = || Tensor::<4>::zeros([1, 1, 20, 64], &device);
-            for engine in [Engine::Cmma, Engine::Mma] {
+            let absent = [Engine::Cmma, Engine::Mma].into_iter();
+            for engine in absent.filter(|engine| !there.contains(engine)) {
                 let options = AttentionOptions::default().with_engine(engine);
                 let refusal = try_attention(zeros(), zeros(), zeros(), options);
                 let message = refusal.map(drop).map_err(|error| error.to_string());

@@ -48,8 +48,8 @@ fn launch_chosen(setup: &Setup, inputs: &Inputs, output: &Output, chosen: &Chose
         Chosen::Register(plan) => launch_register(setup, inputs, plan, output),
         Chosen::Fragments(plan) => cmma::launch_forward(setup, inputs, plan, out, lse),
         Chosen::Matrix(plan) => {
-            let widths = setup.widths(plan, inputs, &[]);
-            mma::launch_forward(setup, inputs, plan, widths, out, lse);
+            let operands = mma::forward_operands(setup, inputs, plan);
+            mma::launch_forward(setup, &operands, plan, out, lse);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The backward call: check, plan, launch.
 
+use std::sync::OnceLock;
+
 use attention_core::{AttentionError, AttentionProblem, AttentionSpec};
 use cubecl::{client::Client, prelude::*, server::Handle};
 
@@ -48,16 +50,18 @@ pub fn backward(
         tables: None,
     };
     let stats = bind::empty(client, rows * STATS, bind::F32);
+    let split = OnceLock::new();
     if rows > 0 {
         let launch = |chosen: &Chosen| {
             // The walk corrects these numbers, so that each walk needs them anew.
             launch_delta(&setup, inputs, &stats);
-            launch_query_walk(&setup, inputs, chosen, &stats, &gradients.query);
+            launch_query_walk(&setup, inputs, chosen, &split, &stats, &gradients.query);
         };
         setup.launch_walk(MatrixWalk::Query, &inputs.forward, &query_walk, &launch);
     }
     if keys > 0 {
-        let launch = |chosen: &Chosen| launch_keys(&setup, inputs, chosen, &stats, &gradients);
+        let launch =
+            |chosen: &Chosen| launch_keys(&setup, inputs, chosen, &split, &stats, &gradients);
         setup.launch_walk(MatrixWalk::Key, &inputs.forward, &key_walk, &launch);
     }
     let bias = match (&inputs.forward.bias, wanted.bias) {
@@ -105,13 +109,17 @@ fn launch_query_walk(
     setup: &Setup,
     inputs: &BackwardInputs,
     chosen: &Chosen,
+    split: &OnceLock<BackwardInputs>,
     stats: &Handle,
     grad: &Handle,
 ) {
     match chosen {
         Chosen::Register(plan) => launch_query(setup, inputs, plan, stats, grad),
         Chosen::Fragments(plan) => cmma::launch_query(setup, inputs, plan, stats, grad),
-        Chosen::Matrix(plan) => mma::launch_query(setup, inputs, plan, stats, grad),
+        Chosen::Matrix(plan) => {
+            let operands = mma::backward_operands(setup, inputs, plan, split);
+            mma::launch_query(setup, operands, plan, stats, grad);
+        }
     }
 }
 
@@ -175,6 +183,7 @@ fn launch_keys(
     setup: &Setup,
     inputs: &BackwardInputs,
     chosen: &Chosen,
+    split: &OnceLock<BackwardInputs>,
     stats: &Handle,
     gradients: &Gradients,
 ) {
@@ -199,7 +208,8 @@ fn launch_keys(
                 cmma::launch_key_walk(setup, inputs, plan, wanted, stats, gradients);
             }
             Chosen::Matrix(plan) => {
-                mma::launch_key_walk(setup, inputs, plan, wanted, stats, gradients);
+                let operands = mma::backward_operands(setup, inputs, plan, split);
+                mma::launch_key_walk(setup, operands, plan, wanted, stats, gradients);
             }
         }
     }

@@ -157,8 +157,8 @@ impl<'a> Setup<'a> {
         let mut values = vec![&inputs.value];
         values.extend(like_value);
         Widths {
-            head: widest(plan, &[&inputs.query, &inputs.key]),
-            value: widest(plan, &values),
+            head: widest(plan.max_width, &[&inputs.query, &inputs.key]),
+            value: widest(plan.max_width, &values),
         }
     }
 
@@ -260,7 +260,8 @@ impl<'a> Setup<'a> {
     }
 }
 
-fn widest(plan: &Plan, tensors: &[&TensorRef]) -> usize {
+/// The widest loads, of at most so many elements, that strides, offsets and sizes allow.
+pub(super) fn widest(most: usize, tensors: &[&TensorRef]) -> usize {
     let fits = |width: usize| {
         tensors.iter().all(|tensor| {
             let offset = tensor.handle.offset_start.unwrap_or(0) as usize;
@@ -272,7 +273,7 @@ fn widest(plan: &Plan, tensors: &[&TensorRef]) -> usize {
     };
     [8, 4, 2]
         .into_iter()
-        .find(|&width| width <= plan.max_width && fits(width))
+        .find(|&width| width <= most && fits(width))
         .unwrap_or(1)
 }
 

@@ -45,7 +45,7 @@ pub use device::Device;
 pub use fault::Fault;
 pub use object::Objects;
 pub use problem::{PASSES, Problem};
-pub use problems::{matrix, register};
+pub use problems::{in_terms, matrix, register};
 pub use schedule::Schedule;
 pub use table::table;
 

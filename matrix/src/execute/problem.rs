@@ -11,6 +11,7 @@ use attention_kernels::{
     block_map::BlockShape,
     catalog::Entry,
     modification::{CapturedTensors, Mask, Modification, ScoreMod, WeightMod},
+    softmax::Engine,
 };
 use half::{bf16, f16};
 
@@ -75,6 +76,7 @@ pub struct Problem {
     pub(super) code: Code,
     /// Query, key, value and the output's gradient lie as `[batch, seq, heads, dim]`.
     pub(super) interleaved: bool,
+    pub(super) engine: Engine,
 }
 
 impl fmt::Debug for Problem {
@@ -114,6 +116,7 @@ impl Problem {
             grad_lse: None,
             code: Code::default(),
             interleaved: false,
+            engine: Engine::Auto,
         }
     }
 

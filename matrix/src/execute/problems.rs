@@ -5,6 +5,7 @@ use attention_kernels::{
     block_map::BlockShape,
     catalog::{self, Entry, Sizes},
     modification::Mask,
+    softmax::Engine,
     variants,
 };
 
@@ -12,32 +13,54 @@ use super::problem::{Code, Problem};
 
 /// Problems for matrix instructions.
 pub fn matrix() -> Vec<Problem> {
-    let mut problems = dims();
-    problems.extend(options());
-    problems.extend(codes());
+    let mut problems = dims(&[DType::F16, DType::BF16]);
+    problems.extend(options(&[DType::F16, DType::BF16]));
+    problems.extend(codes(DType::F16));
     problems
 }
 
-/// The catalog in a type that has no matrix instructions: the register engine's problems.
+/// Problems in f32, for cards whose matrix instructions multiply it in terms.
+pub fn in_terms() -> Vec<Problem> {
+    let mut problems = dims(&[DType::F32]);
+    problems.extend(options(&[DType::F32]));
+    problems.extend(codes(DType::F32));
+    let mut new = |name: &str, sizes: Sizes| {
+        problems.push(Problem::new(&Entry::new(name, sizes), DType::F32));
+    };
+    new("sums/keys", [1, 1, 1, 23, 4099, 32, 32]);
+    new("sums/queries", [1, 1, 1, 4099, 23, 32, 32]);
+    // Scores in the hundreds, where all but one weight vanish.
+    let large = Entry::new("scores/large", [1, 2, 2, 41, 67, 64, 64]);
+    let spec = AttentionSpec::default().with_scale(5.0);
+    problems.push(Problem::new(&large.with_spec(spec), DType::F32));
+    problems
+}
+
+/// The catalog by the register engine.
 pub fn register() -> Vec<Problem> {
     let problems = catalog::softmax().into_iter().map(|entry| {
         let name = entry.name.replace("softmax/", "register/");
-        Problem::new(&Entry { name, ..entry }, DType::F32)
+        let problem = Problem::new(&Entry { name, ..entry }, DType::F32);
+        Problem {
+            engine: Engine::Register,
+            ..problem
+        }
     });
     problems.collect()
 }
 
-/// Plain attention of every padding and tiling, on lengths that fill no tile.
-fn dims() -> Vec<Problem> {
+/// Plain attention of every padding and tiling, on lengths that fill no tile; what is not about dimensions in
+/// the first of the types.
+fn dims(dtypes: &[DType]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for dim in [32, 64, 80, 96, 111, 128, 256] {
-        for dtype in [DType::F16, DType::BF16] {
+        for &dtype in dtypes {
             let entry = Entry::new(format!("dim/{dim}"), [1, 2, 2, 71, 101, dim, dim]);
             problems.push(Problem::new(&entry, dtype));
         }
     }
     let mut new = |name: &str, sizes: Sizes| {
-        problems.push(Problem::new(&Entry::new(name, sizes), DType::F16));
+        problems.push(Problem::new(&Entry::new(name, sizes), dtypes[0]));
     };
     new("dim/40-value-72", [1, 2, 1, 37, 53, 40, 72]);
     new("dim/96-value-16", [1, 2, 1, 37, 53, 96, 16]);
@@ -55,8 +78,8 @@ fn dims() -> Vec<Problem> {
     problems
 }
 
-/// The scalar options, masks and biases, alone and all at once.
-fn options() -> Vec<Problem> {
+/// The scalar options, masks and biases, alone in the first of the types and all at once in each.
+fn options(dtypes: &[DType]) -> Vec<Problem> {
     use CausalAlignment::{BottomRight, TopLeft};
     const SIZES: Sizes = [2, 4, 2, 71, 101, 64, 64];
     const TALL: Sizes = [1, 2, 1, 101, 71, 64, 64];
@@ -66,7 +89,7 @@ fn options() -> Vec<Problem> {
         .with_causal(BottomRight)
         .with_scale(0.2)
         .with_softcap(2.0);
-    let half = |entry: &Entry| Problem::new(entry, DType::F16);
+    let new_problem = |entry: &Entry| Problem::new(entry, dtypes[0]);
     let entries = [
         new("causal/bottom-right", SIZES).with_spec(spec().with_causal(BottomRight)),
         new("causal/top-left", SIZES).with_spec(spec().with_causal(TopLeft)),
@@ -84,12 +107,12 @@ fn options() -> Vec<Problem> {
         new("bias/per-head", SIZES).with_bias([1, 4, 71, 101]),
         new("bias/per-key", SIZES).with_bias([2, 1, 1, 101]),
     ];
-    let mut problems: Vec<Problem> = entries.iter().map(half).collect();
+    let mut problems: Vec<Problem> = entries.iter().map(new_problem).collect();
     let all = new("everything", SIZES)
         .with_spec(everything)
         .with_mask([2, 1, 71, 101])
         .with_bias([1, 4, 71, 101]);
-    for dtype in [DType::F16, DType::BF16] {
+    for &dtype in dtypes {
         problems.push(Problem::new(&all, dtype).without_keys_for(3));
     }
     let values = new("everything/value-heads", [2, 8, 4, 37, 53, 32, 64])
@@ -97,28 +120,30 @@ fn options() -> Vec<Problem> {
         .with_spec(everything)
         .with_mask([2, 1, 37, 53])
         .with_bias([1, 8, 37, 53]);
-    problems.push(half(&values).with_grad_lse());
+    problems.push(new_problem(&values).with_grad_lse());
     let empty = new("mask/empty-row", SIZES).with_mask([1, 1, 71, 101]);
-    problems.push(half(&empty).without_keys_for(20).with_grad_lse());
+    problems.push(new_problem(&empty).without_keys_for(20).with_grad_lse());
     for dim in [64, 128, 256] {
         let causal = new(&format!("causal/dim-{dim}"), [1, 2, 2, 197, 197, dim, dim]);
-        problems.push(half(&causal.with_spec(spec().with_causal(BottomRight))));
+        problems.push(new_problem(
+            &causal.with_spec(spec().with_causal(BottomRight)),
+        ));
     }
     let strided = new("layout/interleaved", SIZES);
     problems.push(Problem {
         interleaved: true,
-        ..half(&strided)
+        ..new_problem(&strided)
     });
-    problems.push(half(&new("grad-lse", SIZES)).with_grad_lse());
+    problems.push(new_problem(&new("grad-lse", SIZES)).with_grad_lse());
     problems
 }
 
 /// Score modifications, masks and factors as code; block maps.
-fn codes() -> Vec<Problem> {
+fn codes(dtype: DType) -> Vec<Problem> {
     const SIZES: Sizes = [2, 2, 1, 197, 211, 64, 64];
     let new = |name: &str, code| {
         let entry = Entry::new(format!("code/{name}"), SIZES);
-        Problem::new(&entry, DType::F16).with_code(code)
+        Problem::new(&entry, dtype).with_code(code)
     };
     let [batch, heads, _, seq_q, seq_kv, ..] = SIZES;
     let slopes = variants::alibi_slopes(heads);

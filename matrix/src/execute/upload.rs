@@ -6,7 +6,7 @@ use attention_kernels::{
     TensorRef,
     block_map::block_map,
     device::elem_type,
-    softmax::{self, BackwardInputs, Engine, Inputs, Wanted},
+    softmax::{self, BackwardInputs, Inputs, Wanted},
 };
 use cubecl::{
     ir::{ElemType, UIntKind},
@@ -105,7 +105,7 @@ impl Upload<'_> {
             integers: flat(integers, word),
             tables: flat(joined(&code.captured.tables), float),
             block_map: None,
-            engine: Engine::Auto,
+            engine: self.problem.engine,
         };
         if let Some(shape) = code.blocks {
             let (floats, integers) = (uploaded.floats.as_ref(), uploaded.integers.as_ref());

@@ -103,9 +103,8 @@ fn multiply(lanes: &mut Lanes, half: Half) -> Result<(), &'static str> {
     }
     for (row, sums) in sums.iter_mut().enumerate() {
         for (column, sum) in sums.iter_mut().enumerate() {
-            for k in 0..16 {
-                *sum += a[row][k] * b[k][column];
-            }
+            let products = std::array::from_fn(|k| f64::from(a[row][k]) * f64::from(b[k][column]));
+            *sum = cut_sum(*sum, products);
         }
     }
     for (index, lane) in lanes.iter_mut().enumerate() {
@@ -118,6 +117,25 @@ fn multiply(lanes: &mut Lanes, half: Half) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// A sum as tensor cores were found to make it (Fasi, Higham, Mikaitis and Pranesh, 2021): the terms lose what
+/// lies below the last bit of the largest, and the sum what f32 cannot hold. Later cores keep a bit or more beyond.
+fn cut_sum(sum: f32, products: [f64; 16]) -> f32 {
+    let terms = products.into_iter().chain([f64::from(sum)]);
+    let largest = terms.clone().map(f64::abs).fold(0.0, f64::max);
+    if !largest.is_normal() {
+        return terms.sum::<f64>() as f32;
+    }
+    let exponent = (largest.to_bits() >> 52) as i32 - 1023;
+    let unit = 2f64.powi(exponent - 23);
+    let total: f64 = terms.map(|term| (term / unit).trunc() * unit).sum();
+    let nearest = total as f32;
+    if f64::from(nearest.abs()) > total.abs() {
+        f32::from_bits(nearest.to_bits() - 1)
+    } else {
+        nearest
+    }
 }
 
 /// The `i`-th 16-bit element of registers of 32, the lower half first.

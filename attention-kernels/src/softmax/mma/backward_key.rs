@@ -5,12 +5,11 @@ use cubecl::prelude::*;
 
 use super::{
     key_grads::store_keys,
-    soften::{Scores, exponent_factor, score_factor},
+    soften::{Scores, Weights, score_factor},
     token_stats::TokenStats,
 };
 use crate::{
     block_map::BlockList,
-    exp2::exp2,
     modification::{CapturedData, Code},
     softmax::{
         args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
@@ -27,6 +26,7 @@ use crate::{
 /// barriers a step, one where tokens are copied.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_backward_key<
+    T: Float,
     E: Float,
     M: Numeric,
     N: Size,
@@ -46,10 +46,10 @@ pub(crate) fn matrix_backward_key<
     grad_out: &[Vector<E, WV>],
     stats: &[Vector<f32, S>],
     mask: ComptimeOption<ScoreTable<M>>,
-    bias: ComptimeOption<ScoreTable<E>>,
+    bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
-    mut grad_key: ComptimeOption<Box<[Vector<E, O>]>>,
-    grad_value: ComptimeOption<Box<[Vector<E, OV>]>>,
+    mut grad_key: ComptimeOption<Box<[Vector<T, O>]>>,
+    grad_value: ComptimeOption<Box<[Vector<T, OV>]>>,
     layouts: Layouts,
     sizes: Sizes,
     #[comptime] wanted: KeyGradients,
@@ -57,7 +57,8 @@ pub(crate) fn matrix_backward_key<
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[comptime] kind: Scores,
-    #[define(E)] _dtype: ElemType,
+    #[define(T)] _dtype: ElemType,
+    #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let layouts = layouts.packed(blueprint);
@@ -67,7 +68,7 @@ pub(crate) fn matrix_backward_key<
     let slots = comptime!(tile.slots());
     let units = comptime!(blueprint.units);
     let own = own_rows::<N>(tile_index(blueprint), sizes.seq_kv, blueprint);
-    let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
+    let walk = KeyWalk::<T, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
 
     let key_heads = comptime!(if wanted.value {
         blueprint.value_group
@@ -75,7 +76,7 @@ pub(crate) fn matrix_backward_key<
         1
     });
     let members = comptime!(blueprint.group * key_heads);
-    let mut keys = Rows::<E, R>::new(blueprint.head_dim, units, tile);
+    let mut keys = Rows::<E, R>::new(comptime!(tile.held(blueprint.head_dim)), units, tile);
     keys.load::<P>(
         key,
         &layouts.key,
@@ -90,7 +91,7 @@ pub(crate) fn matrix_backward_key<
         } else {
             value_head(own.head, blueprint)
         };
-        let mut values = Rows::<E, R>::new(blueprint.value_dim, units, tile);
+        let mut values = Rows::<E, R>::new(comptime!(tile.held(blueprint.value_dim)), units, tile);
         values.load::<PV>(
             &value,
             &layouts.value,
@@ -109,7 +110,7 @@ pub(crate) fn matrix_backward_key<
     ));
     let late = comptime!(tile.lent && arrival == Arrival::Stored);
     let mut queries = Staged::<E, W>::new(
-        blueprint.head_dim,
+        comptime!(tile.held(blueprint.head_dim)),
         units,
         tile,
         comptime!(Reads {
@@ -119,7 +120,7 @@ pub(crate) fn matrix_backward_key<
         arrival,
     );
     let mut grads = Staged::<E, WV>::new(
-        blueprint.value_dim,
+        comptime!(tile.held(blueprint.value_dim)),
         units,
         tile,
         comptime!(Reads {
@@ -144,7 +145,7 @@ pub(crate) fn matrix_backward_key<
     let mut weights = filled::<N>(0.0f32, comptime!(slots * groups), true);
     let mut slopes = filled::<N>(0.0f32, comptime!(slots * groups), true);
     let factor = score_factor(sizes.scale, kind);
-    let exponent = exponent_factor(sizes.scale, kind);
+    let softened = Weights::new(sizes.scale, kind, tile);
     let last = max(sizes.seq_q, 1) - 1;
 
     for member in 0..members {
@@ -155,7 +156,7 @@ pub(crate) fn matrix_backward_key<
                 let key_head = own.head * key_heads + member / blueprint.group;
                 #[comptime]
                 match &mut grad_key {
-                    ComptimeOption::Some(target) => store_keys::<E, N, C, O>(
+                    ComptimeOption::Some(target) => store_keys::<T, N, C, O>(
                         &key_grads,
                         target,
                         &own,
@@ -200,7 +201,7 @@ pub(crate) fn matrix_backward_key<
             queries.store();
             grads.store();
             let (place, other) = (index % 2, (index + 1) % 2);
-            numbers.store(place, token, sizes.seq_q, sizes.scale, kind);
+            numbers.store(place, token, sizes.seq_q, &softened);
             sync_tokens(arrival);
             queries.turn(place);
             grads.turn(place);
@@ -260,7 +261,8 @@ pub(crate) fn matrix_backward_key<
                 #[unroll]
                 for g in 0..groups {
                     let at = slot * groups + g;
-                    let weight = exp2(fma(weights[at].extract(0usize), exponent, shift));
+                    let weight = softened.of(weights[at].extract(0usize), shift);
+                    let weight = numbers.corrected(weight, slot);
                     weights[at] = Vector::new(weight);
                     if comptime!(wanted.key) {
                         slopes[at] *= Vector::new(weight);
@@ -303,7 +305,7 @@ pub(crate) fn matrix_backward_key<
     let ones = filled::<N>(1.0f32, groups, true);
     #[comptime]
     match grad_value {
-        ComptimeOption::Some(mut target) => store_sums::<E, N, C, OV>(
+        ComptimeOption::Some(mut target) => store_sums::<T, N, C, OV>(
             &value_grads,
             &ones,
             &mut target,
@@ -317,7 +319,7 @@ pub(crate) fn matrix_backward_key<
     }
     #[comptime]
     match grad_key {
-        ComptimeOption::Some(mut target) => store_keys::<E, N, C, O>(
+        ComptimeOption::Some(mut target) => store_keys::<T, N, C, O>(
             &key_grads,
             &mut target,
             &own,

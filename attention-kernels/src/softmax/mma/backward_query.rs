@@ -2,14 +2,13 @@
 
 use cubecl::prelude::*;
 
-use super::soften::{Scores, exponent_factor, exponent_shift, score_factor};
+use super::soften::{Scores, Weights, score_factor};
 use crate::{
     block_map::BlockList,
-    exp2::exp2,
     modification::{CapturedData, Code},
     softmax::{
         args::{Blueprint, Layouts, ScoreTable, Sizes},
-        delta::{DELTA, GRAD_LSE, LSE, STATS, lane_stats},
+        delta::{DELTA, FACTOR, GRAD_LSE, LSE, STATS, lane_stats},
         query_walk::QueryWalk,
         rows::{key_head, own_rows, tile_index, value_head},
     },
@@ -23,6 +22,7 @@ use crate::{
 /// barriers a step, one where tokens are copied. `lone`: there is one key.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_backward_query<
+    T: Float,
     E: Float,
     M: Numeric,
     N: Size,
@@ -40,9 +40,9 @@ pub(crate) fn matrix_backward_query<
     grad_out: &[Vector<E, PV>],
     mut stats: Box<[f32]>,
     mask: ComptimeOption<ScoreTable<M>>,
-    bias: ComptimeOption<ScoreTable<E>>,
+    bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
-    grad_query: &mut [Vector<E, O>],
+    grad_query: &mut [Vector<T, O>],
     layouts: Layouts,
     sizes: Sizes,
     captured: CapturedData,
@@ -50,7 +50,8 @@ pub(crate) fn matrix_backward_query<
     #[comptime] blueprint: Blueprint,
     #[comptime] kind: Scores,
     #[comptime] lone: bool,
-    #[define(E)] _dtype: ElemType,
+    #[define(T)] _dtype: ElemType,
+    #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let layouts = layouts.packed(blueprint);
@@ -61,8 +62,8 @@ pub(crate) fn matrix_backward_query<
     let units = comptime!(blueprint.units);
     let own = own_rows::<N>(tile_index(blueprint), sizes.seq_q, blueprint);
     let bends = comptime!(blueprint.softcap || code.bends());
-    let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
-    let mut queries = Rows::<E, R>::new(blueprint.head_dim, units, tile);
+    let walk = QueryWalk::<T, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
+    let mut queries = Rows::<E, R>::new(comptime!(tile.held(blueprint.head_dim)), units, tile);
     queries.load::<P>(
         query,
         &layouts.query,
@@ -71,7 +72,7 @@ pub(crate) fn matrix_backward_query<
         &own.rows,
         sizes.seq_q,
     );
-    let mut grads = Rows::<E, R>::new(blueprint.value_dim, units, tile);
+    let mut grads = Rows::<E, R>::new(comptime!(tile.held(blueprint.value_dim)), units, tile);
     grads.load::<PV>(
         grad_out,
         &layouts.grad_out,
@@ -96,14 +97,14 @@ pub(crate) fn matrix_backward_query<
         Arrival::CopiedBeside
     ));
     let mut keys = Staged::<E, W>::new(
-        blueprint.head_dim,
+        comptime!(tile.held(blueprint.head_dim)),
         units,
         tile,
         comptime!(Reads::both()),
         arrival,
     );
     let mut values = Staged::<E, WV>::new(
-        blueprint.value_dim,
+        comptime!(tile.held(blueprint.value_dim)),
         units,
         tile,
         comptime!(Reads::products()),
@@ -116,10 +117,13 @@ pub(crate) fn matrix_backward_query<
     });
     let mut sums = filled::<C>(0.0f32, comptime!(layout.length(tile)), true);
     let mut excess = filled::<N>(0.0f32, groups, true);
+    // Rounding to 16 bits is a larger error than that of the log-sum-exp.
+    let corrects = comptime!(tile.terms > 1);
+    let mut total = filled::<N>(0.0f32, groups, true);
     let mut scores = filled::<N>(0.0f32, comptime!(slots * groups), true);
     let mut slopes = filled::<N>(0.0f32, comptime!(slots * groups), true);
     let factor = score_factor(sizes.scale, kind);
-    let exponent = exponent_factor(sizes.scale, kind);
+    let softened = Weights::new(sizes.scale, kind, tile);
 
     let steps = walk.steps(&blocks, blueprint);
     if steps.count > 0 {
@@ -182,19 +186,30 @@ pub(crate) fn matrix_backward_query<
         }
         #[unroll]
         for g in 0..groups {
-            let shift = exponent_shift(lse[g].extract(0usize), sizes.scale, kind);
+            let shift = softened.shift(lse[g].extract(0usize));
+            let mut step_total = Vector::<f32, N>::new(0.0f32);
+            let mut step_excess = Vector::<f32, N>::new(0.0f32);
             #[unroll]
             for slot in 0..slots {
                 let at = slot * groups + g;
-                let weight = exp2(fma(scores[at].extract(0usize), exponent, shift));
+                let weight = softened.of(scores[at].extract(0usize), shift);
                 slopes[at] *= Vector::new(weight);
-                excess[g] += slopes[at];
+                if comptime!(corrects) {
+                    step_total += Vector::new(weight);
+                    step_excess += slopes[at];
+                } else {
+                    excess[g] += slopes[at];
+                }
                 // It takes what the gradients of a row sum up to, without the rounding of two products that cancel.
                 if comptime!(lone && !bends) {
                     let grad_lse =
                         lane_stats::<N>(&stats, &own.rows, first, sizes.seq_q, GRAD_LSE, groups);
                     slopes[at] = grad_lse[g] * Vector::new(weight);
                 }
+            }
+            if comptime!(corrects) {
+                total[g] += step_total;
+                excess[g] += step_excess;
             }
         }
         if comptime!(late) {
@@ -209,17 +224,27 @@ pub(crate) fn matrix_backward_query<
     #[unroll]
     for g in 0..groups {
         scales[g] = Vector::new(sizes.scale);
+        let row = own.rows[g];
+        let writes = writes_row(tile.spread) && row < sizes.seq_q;
+        let mut factor = f32::new(1.0);
+        if comptime!(corrects) {
+            let total = row_total(total[g].extract(0usize), tile.spread);
+            factor /= select(total == 0.0, 1.0, total);
+            scales[g] *= Vector::new(factor);
+            if writes {
+                stats[(first + row) * STATS + FACTOR] = factor;
+            }
+        }
         // Softcapped or bent, the gradients that are summed here are not those of the scores.
         if comptime!(!bends) {
-            let missing = row_total(excess[g].extract(0usize), tile.spread);
+            let missing = row_total(excess[g].extract(0usize), tile.spread) * factor;
             let corrected = delta[g].extract(0usize) + (missing - grad_lse[g].extract(0usize));
-            let row = own.rows[g];
-            if writes_row(tile.spread) && row < sizes.seq_q {
+            if writes {
                 stats[(first + row) * STATS + DELTA] = corrected;
             }
         }
     }
-    store_sums::<E, N, C, O>(
+    store_sums::<T, N, C, O>(
         &sums,
         &scales,
         grad_query,

@@ -23,6 +23,7 @@ use crate::{
 /// [`attention_forward`](crate::softmax::forward) with tokens in shared memory: two barriers a step.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_forward<
+    T: Float,
     E: Float,
     M: Numeric,
     N: Size,
@@ -37,9 +38,9 @@ pub(crate) fn matrix_forward<
     key: &[Vector<E, W>],
     value: &[Vector<E, WV>],
     mask: ComptimeOption<ScoreTable<M>>,
-    bias: ComptimeOption<ScoreTable<E>>,
+    bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
-    out: &mut [Vector<E, O>],
+    out: &mut [Vector<T, O>],
     lse: &mut [f32],
     query_layout: Layout,
     key_layout: Layout,
@@ -49,7 +50,8 @@ pub(crate) fn matrix_forward<
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[comptime] kind: Scores,
-    #[define(E)] _dtype: ElemType,
+    #[define(T)] _dtype: ElemType,
+    #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let query_layout = packed(&query_layout, blueprint.packed);
@@ -64,7 +66,7 @@ pub(crate) fn matrix_forward<
             && !(blueprint.mask || code.masks() || code.reweighs())
     );
     let own = own_rows::<N>(tile_index(blueprint), sizes.seq_q, blueprint);
-    let walk = QueryWalk::<E, M, N>::new(
+    let walk = QueryWalk::<T, M, N>::new(
         &own,
         mask,
         bias,
@@ -73,7 +75,11 @@ pub(crate) fn matrix_forward<
         comptime!(code.clone()),
         blueprint,
     );
-    let mut rows = Rows::<E, R>::new(blueprint.head_dim, blueprint.units, tile);
+    let mut rows = Rows::<E, R>::new(
+        comptime!(tile.held(blueprint.head_dim)),
+        blueprint.units,
+        tile,
+    );
     rows.load::<P>(
         query,
         &query_layout,
@@ -98,14 +104,14 @@ pub(crate) fn matrix_forward<
         Arrival::Copied
     ));
     let mut keys = Staged::<E, W>::new(
-        blueprint.head_dim,
+        comptime!(tile.held(blueprint.head_dim)),
         blueprint.units,
         tile,
         comptime!(Reads::products()),
         arrival,
     );
     let mut values = Staged::<E, WV>::new(
-        blueprint.value_dim,
+        comptime!(tile.held(blueprint.value_dim)),
         blueprint.units,
         tile,
         comptime!(Reads::sums()),
@@ -114,7 +120,7 @@ pub(crate) fn matrix_forward<
 
     let layout = comptime!(Sums {
         dim: blueprint.value_dim,
-        counts: !code.reweighs(),
+        counts: tile.terms == 1 && !code.reweighs(),
     });
     let mut sums = filled::<C>(0.0f32, comptime!(layout.length(tile)), true);
     let mut softmax = Softmax::<N>::new(sizes.scale, kind, tile);
@@ -178,7 +184,7 @@ pub(crate) fn matrix_forward<
 
     let (factors, row_lse) = softmax.finish::<C>(&sums, sizes.neg_inf, layout);
     let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
-    store_sums::<E, N, C, O>(
+    store_sums::<T, N, C, O>(
         &sums,
         &factors,
         out,

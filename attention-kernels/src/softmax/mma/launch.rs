@@ -7,15 +7,18 @@ use cubecl::{prelude::*, server::Handle};
 
 use super::{
     backward_key::matrix_backward_key, backward_query::matrix_backward_query,
-    forward::matrix_forward, soften::Scores,
+    forward::matrix_forward, operands::address, soften::Scores,
 };
-use crate::softmax::{
-    args::{KeyGradients, LayoutsLaunch},
-    bind::{self, Widths, bind, cubes, layout, table},
-    delta::STATS,
-    plan::Plan,
-    setup::Setup,
-    tensors::{BackwardInputs, Gradients, Inputs},
+use crate::{
+    softmax::{
+        args::{KeyGradients, LayoutsLaunch},
+        bind::{self, Widths, bind, cubes, layout, table},
+        delta::STATS,
+        plan::Plan,
+        setup::Setup,
+        tensors::{BackwardInputs, Gradients, Inputs},
+    },
+    tile::Spread,
 };
 
 /// Scales in this range join the exponent's factor: hidden scores stay far below the others.
@@ -32,12 +35,18 @@ fn scores(setup: &Setup, inputs: &Inputs) -> Scores {
     }
 }
 
+/// The width of stores of sums over rows of `dim` that are read in vectors of `width`.
+fn out_width(width: usize, dim: usize, spread: Spread) -> usize {
+    // Rows of terms are padded, results are not.
+    let divides = 1 << dim.trailing_zeros();
+    width.min(spread.sum_width()).min(divides)
+}
+
 /// The forward walk.
 pub(crate) fn launch_forward(
     setup: &Setup,
     inputs: &Inputs,
     plan: &Plan,
-    widths: Widths,
     out: &Handle,
     lse: &Handle,
 ) {
@@ -48,10 +57,11 @@ pub(crate) fn launch_forward(
         value_dim,
         ..
     } = setup.problem;
+    let widths = setup.widths(plan, inputs, &[]);
     let spread = plan.tile.spread;
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
     let row_width = widths.head.min(spread.operand_width());
-    let out_width = widths.value.min(spread.sum_width());
+    let out_width = out_width(widths.value, value_dim, spread);
     let rows = batch * heads * seq_q;
     // SAFETY: every row and token is clamped to the problem's sizes, which the shapes of the bound
     // tensors have been checked against.
@@ -60,7 +70,7 @@ pub(crate) fn launch_forward(
             setup.client,
             cubes(plan, batch, heads, seq_q),
             CubeDim::new_1d(plan.units),
-            setup.address,
+            address(setup, &[&inputs.query, &inputs.key, &inputs.value]),
             plan.lanes,
             widths.head,
             widths.value,
@@ -84,6 +94,7 @@ pub(crate) fn launch_forward(
             inputs.modification.code.clone(),
             setup.blueprint(plan, inputs, &[], 2),
             scores(setup, inputs),
+            setup.elem,
             inputs.query.elem,
             setup.mask_elem(inputs),
         );
@@ -107,10 +118,16 @@ pub(crate) fn launch_query(
     } = setup.problem;
     let forward = &inputs.forward;
     let spread = plan.tile.spread;
+    let tensors = [
+        &forward.query,
+        &forward.key,
+        &forward.value,
+        &inputs.grad_out,
+    ];
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [key, value] = setup.readable([&forward.key, &forward.value], &forward.query);
     let row = widths.map(|width| width.min(spread.operand_width()));
-    let out_width = widths.head.min(spread.sum_width());
+    let out_width = out_width(widths.head, head_dim, spread);
     let rows = batch * heads * seq_q;
     // SAFETY: as in `launch_forward`.
     unsafe {
@@ -118,7 +135,7 @@ pub(crate) fn launch_query(
             setup.client,
             cubes(plan, batch, heads, seq_q),
             CubeDim::new_1d(plan.units),
-            setup.address,
+            address(setup, &tensors),
             plan.lanes,
             widths.head,
             widths.value,
@@ -148,6 +165,7 @@ pub(crate) fn launch_query(
             setup.blueprint(plan, forward, &[&inputs.grad_out], 2),
             scores(setup, forward),
             setup.problem.seq_kv == 1,
+            setup.elem,
             forward.query.elem,
             setup.mask_elem(forward),
         );
@@ -175,10 +193,19 @@ pub(crate) fn launch_key_walk(
     } = setup.problem;
     let forward = &inputs.forward;
     let spread = plan.tile.spread;
+    let tensors = [
+        &forward.query,
+        &forward.key,
+        &forward.value,
+        &inputs.grad_out,
+    ];
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [query, grad_out] = setup.readable([&forward.query, &inputs.grad_out], &forward.key);
     let row = widths.map(|width| width.min(spread.operand_width()));
-    let out = widths.map(|width| width.min(spread.sum_width()));
+    let out = Widths {
+        head: out_width(widths.head, head_dim, spread),
+        value: out_width(widths.value, value_dim, spread),
+    };
     let keys = batch * kv_heads * seq_kv * head_dim;
     let values = batch * value_heads * seq_kv * value_dim;
     let owned_heads = if wanted.value { value_heads } else { kv_heads };
@@ -191,7 +218,7 @@ pub(crate) fn launch_key_walk(
             setup.client,
             cubes(plan, batch, owned_heads, seq_kv),
             CubeDim::new_1d(plan.units),
-            setup.address,
+            address(setup, &tensors),
             plan.lanes,
             widths.head,
             widths.value,
@@ -230,6 +257,7 @@ pub(crate) fn launch_key_walk(
             forward.modification.code.clone(),
             setup.blueprint(plan, forward, &[&inputs.grad_out], 3),
             scores(setup, forward),
+            setup.elem,
             forward.key.elem,
             setup.mask_elem(forward),
         );

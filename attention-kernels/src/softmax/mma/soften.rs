@@ -32,9 +32,18 @@ impl Scores {
     }
 }
 
+/// From a kernel's score to the formula's.
+#[cube]
+fn natural_factor(scale: f32, #[comptime] scores: Scores) -> f32 {
+    match comptime!(scores) {
+        Scores::Scaled => f32::new(1.0),
+        Scores::Products => scale,
+    }
+}
+
 /// From a score to the exponent of 2.
 #[cube]
-pub(super) fn exponent_factor(scale: f32, #[comptime] scores: Scores) -> f32 {
+fn exponent_factor(scale: f32, #[comptime] scores: Scores) -> f32 {
     let log2_e = f32::new(std::f32::consts::LOG2_E);
     match comptime!(scores) {
         Scores::Scaled => log2_e,
@@ -42,16 +51,57 @@ pub(super) fn exponent_factor(scale: f32, #[comptime] scores: Scores) -> f32 {
     }
 }
 
-/// What the exponent of a row's scores is shifted by so that they refer to its log-sum-exp; that of a
-/// row without keys is -inf.
+/// From scores to weights that refer to a row's log-sum-exp.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone))]
+pub(super) struct Weights {
+    factor: f32,
+    /// Below the log-sum-exp of every row that has keys; that of one without is -inf.
+    floor: f32,
+    /// The base is 2 only after the subtraction: an error in the exponent is then that of a difference, and not
+    /// of a score, which may be in the hundreds.
+    #[cube(comptime)]
+    late: bool,
+}
+
 #[cube]
-pub(super) fn exponent_shift(lse: f32, scale: f32, #[comptime] scores: Scores) -> f32 {
-    let floor = f32::new(comptime!(scores.floor()));
-    let floor = match comptime!(scores) {
-        Scores::Scaled => floor,
-        Scores::Products => floor * scale,
-    };
-    -max(lse, floor) * f32::new(std::f32::consts::LOG2_E)
+impl Weights {
+    pub fn new(scale: f32, #[comptime] scores: Scores, #[comptime] tile: RowTile) -> Weights {
+        let late = comptime!(tile.terms > 1);
+        let floor = f32::new(comptime!(scores.floor()));
+        Weights {
+            factor: if comptime!(late) {
+                natural_factor(scale, scores)
+            } else {
+                exponent_factor(scale, scores)
+            },
+            floor: match comptime!(scores) {
+                Scores::Scaled => floor,
+                Scores::Products => floor * scale,
+            },
+            late,
+        }
+    }
+
+    /// What the exponent of a row's scores is shifted by.
+    pub fn shift(&self, lse: f32) -> f32 {
+        let shift = -max(lse, self.floor);
+        if comptime!(self.late) {
+            shift
+        } else {
+            shift * f32::new(std::f32::consts::LOG2_E)
+        }
+    }
+
+    /// Of a score whose row has this shift.
+    pub fn of(&self, score: f32, shift: f32) -> f32 {
+        let exponent = fma(score, self.factor, shift);
+        if comptime!(self.late) {
+            exp2(exponent * f32::new(std::f32::consts::LOG2_E))
+        } else {
+            exp2(exponent)
+        }
+    }
 }
 
 /// What products are multiplied by to be the kernel's scores.
@@ -72,6 +122,8 @@ pub(super) struct Softmax<N: Size> {
     total: Array<Vector<f32, N>>,
     /// From a score to the exponent of 2.
     factor: f32,
+    /// From a score to the formula's.
+    natural: f32,
     #[cube(comptime)]
     tile: RowTile,
 }
@@ -90,6 +142,7 @@ impl<N: Size> Softmax<N> {
             reference,
             total,
             factor: exponent_factor(scale, scores),
+            natural: natural_factor(scale, scores),
             tile,
         }
     }
@@ -133,19 +186,42 @@ impl<N: Size> Softmax<N> {
             }
             scale_sums::<N, C>(sums, &decay, layout, tile);
         }
-        #[unroll]
-        for g in 0..groups {
-            let shift = -self.reference[g] * Vector::new(self.factor);
+        if comptime!(tile.terms == 1) {
             #[unroll]
-            for slot in 0..slots {
-                let at = slot * groups + g;
-                let power = fma(scores[at], Vector::new(self.factor), shift);
-                let weight = Vector::new(exp2(power.extract(0usize)));
-                scores[at] = weight;
-                if comptime!(!layout.counts) {
-                    self.total[g] += weight;
+            for g in 0..groups {
+                let shift = -self.reference[g] * Vector::new(self.factor);
+                #[unroll]
+                for slot in 0..slots {
+                    let at = slot * groups + g;
+                    let power = fma(scores[at], Vector::new(self.factor), shift);
+                    let weight = Vector::new(exp2(power.extract(0usize)));
+                    scores[at] = weight;
+                    if comptime!(!layout.counts) {
+                        self.total[g] += weight;
+                    }
                 }
             }
+        } else {
+            self.soften_exactly(scores);
+        }
+    }
+
+    /// The rounding of a shift would be another one for each reference, and a sum over thousands of weights has
+    /// shorter chains where each step has its own.
+    fn soften_exactly(&mut self, scores: &mut Array<Vector<f32, N>>) {
+        let groups = comptime!(self.tile.groups);
+        #[unroll]
+        for g in 0..groups {
+            let mut total = Vector::<f32, N>::new(0.0f32);
+            #[unroll]
+            for slot in 0..comptime!(self.tile.slots()) {
+                let at = slot * groups + g;
+                let power = (scores[at] - self.reference[g]) * Vector::new(self.factor);
+                let weight = Vector::new(exp2(power.extract(0usize)));
+                scores[at] = weight;
+                total += weight;
+            }
+            self.total[g] += total;
         }
     }
 
@@ -169,9 +245,15 @@ impl<N: Size> Softmax<N> {
             let empty = total == 0.0;
             let divisor = select(empty, 1.0, total);
             factors[g] = Vector::new(1.0 / divisor);
-            let ln_2 = f32::new(std::f32::consts::LN_2);
-            let reference = self.reference[g].extract(0usize) * self.factor * ln_2;
-            lse[g] = select(empty, neg_inf, reference + f32::ln(divisor));
+            let reference = self.reference[g].extract(0usize);
+            let logarithm = f32::ln(divisor);
+            let found = if comptime!(self.tile.terms == 1) {
+                let ln_2 = f32::new(std::f32::consts::LN_2);
+                reference * self.factor * ln_2 + logarithm
+            } else {
+                fma(reference, self.natural, logarithm)
+            };
+            lse[g] = select(empty, neg_inf, found);
         }
         (factors, lse)
     }

@@ -2,10 +2,10 @@
 
 use cubecl::prelude::*;
 
-use super::soften::{Scores, exponent_shift};
+use super::soften::Weights;
 use crate::{
     softmax::{
-        delta::{DELTA, LSE},
+        delta::{DELTA, FACTOR, LSE},
         score::HIDDEN,
     },
     tile::{Arrival, RowTile, slot_offset, slots_start},
@@ -13,7 +13,12 @@ use crate::{
 
 /// Bytes of shared memory that they take at most.
 pub(super) fn stats_bytes(tile: RowTile) -> usize {
-    2 * 2 * size_of::<f32>() * tile.block
+    2 * (2 + usize::from(corrects(tile))) * size_of::<f32>() * tile.block
+}
+
+/// Whether weights are corrected by what the query walk found their sum to be.
+fn corrects(tile: RowTile) -> bool {
+    tile.terms > 1
 }
 
 /// Fetched by a unit for each query, read by all.
@@ -22,6 +27,8 @@ pub(super) struct TokenStats<S: Size> {
     /// What the exponents of a query's scores are shifted by.
     shifts: Shared<[f32]>,
     deltas: Shared<[f32]>,
+    /// What weights are multiplied by, where they are corrected.
+    factors: ComptimeOption<Shared<[f32]>>,
     fetched: Array<Vector<f32, S>>,
     /// Where the place that is read from begins.
     start: usize,
@@ -35,9 +42,15 @@ pub(super) struct TokenStats<S: Size> {
 impl<S: Size> TokenStats<S> {
     pub fn new(#[comptime] tile: RowTile, #[comptime] arrival: Arrival) -> TokenStats<S> {
         let length = comptime!(arrival.places() * tile.block);
+        let factors = if comptime!(corrects(tile)) {
+            ComptimeOption::new_Some(Shared::<[f32]>::new_aligned_slice(length, 16usize))
+        } else {
+            ComptimeOption::new_None()
+        };
         TokenStats::<S> {
             shifts: Shared::<[f32]>::new_aligned_slice(length, 16usize),
             deltas: Shared::<[f32]>::new_aligned_slice(length, 16usize),
+            factors,
             fetched: Array::new(1usize),
             start: 0usize.runtime(),
             tile,
@@ -66,28 +79,38 @@ impl<S: Size> TokenStats<S> {
 
     /// Stores what was fetched for the step at `token`, to be read after the cube's next barrier; the last
     /// step of a map may reach beyond the `length` queries that exist.
-    pub fn store(
-        &mut self,
-        place: usize,
-        token: usize,
-        length: usize,
-        scale: f32,
-        #[comptime] kind: Scores,
-    ) {
+    pub fn store(&mut self, place: usize, token: usize, length: usize, weights: &Weights) {
         let unit = UNIT_POS as usize;
         if unit < comptime!(self.tile.block).runtime() {
             let fetched = self.fetched[0];
             let at = self.start_of(place) + unit;
-            let shift = exponent_shift(fetched.extract(LSE), scale, kind);
+            let shift = weights.shift(fetched.extract(LSE));
             // A query that does not exist weighs nothing.
             self.shifts[at] = select(token + unit < length, shift, f32::new(HIDDEN));
             self.deltas[at] = fetched.extract(DELTA);
+            #[comptime]
+            match &mut self.factors {
+                ComptimeOption::Some(factors) => factors[at] = fetched.extract(FACTOR),
+                ComptimeOption::None => {}
+            }
         }
     }
 
     /// Of this lane's `slot`-th query.
     pub fn shift(&self, #[comptime] slot: usize) -> f32 {
         self.shifts[self.start + slots_start(self.tile) + slot_offset(slot, self.tile)]
+    }
+
+    /// A weight of this lane's `slot`-th query, corrected where it is.
+    pub fn corrected(&self, weight: f32, #[comptime] slot: usize) -> f32 {
+        #[comptime]
+        match &self.factors {
+            ComptimeOption::Some(factors) => {
+                let at = self.start + slots_start(self.tile) + slot_offset(slot, self.tile);
+                weight * factors[at]
+            }
+            ComptimeOption::None => weight,
+        }
     }
 
     /// Of this lane's `slot`-th query.

@@ -91,6 +91,7 @@ impl PlaneTile {
                 rows: self.rows,
                 lanes: self.lanes,
             },
+            terms: 1,
         }
     }
 

@@ -9,7 +9,8 @@
 //! in each lane, so that there rows are the columns: both products are transposed, and a lane keeps
 //! a row as well ([`Spread`]).
 //!
-//! Dimensions are padded with zeros to a multiple of [`DEPTH`].
+//! Dimensions are padded with zeros to a multiple of [`DEPTH`]. Elements of f32 are sums of several of 16 bits
+//! ([`attention_terms`]), whose products are summed.
 
 use cubecl::{cmma::MmaDefinition, prelude::*};
 
@@ -22,13 +23,17 @@ mod product;
 mod rows;
 mod staged;
 mod sums;
+mod terms;
 
 pub(crate) use arrival::{Arrival, Reads, staged_bytes, sync_tokens};
-use operand::weight_operand;
 pub(crate) use product::{matrix_accumulate, matrix_products};
 pub(crate) use rows::{Rows, row_bytes};
 pub(crate) use staged::Staged;
 pub(crate) use sums::{Sums, row_highest, row_total, scale_sums, store_sums, writes_row};
+pub(crate) use terms::{F32_TERMS, attention_terms};
+
+/// A lane's part of an operand, for each of its terms.
+type Operand<E, R> = Sequence<Array<Vector<E, R>>>;
 
 /// Rows of a tile, and dimensions or tokens that one instruction multiplies over.
 pub(crate) const DEPTH: usize = 16;

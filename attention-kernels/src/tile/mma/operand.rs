@@ -2,20 +2,25 @@
 
 use cubecl::prelude::*;
 
+use super::{Operand, terms::store_terms};
 use crate::tile::{RowTile, Spread};
 
-/// The weights of 16 tokens of the `m`-th tile of rows.
+/// The weights of 16 tokens of the `m`-th tile of rows, an operand for each term.
 #[cube]
-pub(crate) fn weight_operand<E: Float, N: Size, R: Size>(
+pub(super) fn weight_operand<E: Float, N: Size, R: Size>(
     weights: &Array<Vector<f32, N>>,
     #[comptime] m: usize,
     #[comptime] step: usize,
     #[comptime] tile: RowTile,
-) -> Array<Vector<E, R>> {
+) -> Operand<E, R> {
     let spread = comptime!(tile.spread);
     let groups = comptime!(tile.groups);
     let vectors = comptime!(spread.operand_vectors());
-    let mut operand = Array::<Vector<E, R>>::new(vectors);
+    let mut operands = Operand::<E, R>::new();
+    #[unroll]
+    for _ in 0..comptime!(tile.terms) {
+        operands.push(Array::new(vectors));
+    }
     #[unroll]
     for v in 0..vectors {
         let mut pair = Vector::<f32, R>::new(0.0f32);
@@ -52,7 +57,7 @@ pub(crate) fn weight_operand<E: Float, N: Size, R: Size>(
                 }
             }
         }
-        operand[v] = Vector::cast_from(pair);
+        store_terms::<E, R>(pair, &mut operands, v);
     }
-    operand
+    operands
 }

@@ -2,7 +2,9 @@
 
 use cubecl::prelude::*;
 
-use super::{DEPTH, Rows, Staged, Sums, multiply, padded, weight_operand};
+use super::{
+    DEPTH, Operand, Rows, Staged, Sums, multiply, operand::weight_operand, padded, terms::products,
+};
 use crate::tile::{RowTile, Spread, filled};
 
 /// `scores[slot * groups + g] = factor * rows[g] . tokens[slot]` for a step.
@@ -17,6 +19,7 @@ pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
 ) {
     let spread = comptime!(tile.spread);
     let tiles = comptime!(tile.groups / spread.groups_per_tile());
+    let terms = comptime!(tile.terms);
     let steps = comptime!(padded(dim) / DEPTH);
     let at_once = comptime!(operands_at_once(spread));
     let vectors = comptime!(spread.sum_vectors());
@@ -25,27 +28,31 @@ pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
     #[unroll]
     for step in 0..steps {
         keep_order(spread);
-        let mut operands = Sequence::<Array<Vector<E, R>>>::new();
+        let mut operands = Sequence::<Operand<E, R>>::new();
         #[unroll]
         for m in 0..tiles {
-            operands.push(rows.part(m, step));
+            let mut operand = Operand::<E, R>::new();
+            #[unroll]
+            for term in 0..terms {
+                operand.push(rows.part(m, comptime!(term * steps + step)));
+            }
+            operands.push(operand);
         }
         #[unroll]
         for pair in 0..comptime!(token_tiles / at_once) {
-            let loaded = tokens.along_dims::<R>(comptime!(pair * at_once), step);
+            let mut loaded = Operand::<E, R>::new();
+            #[unroll]
+            for term in 0..terms {
+                let ahead = comptime!(term * steps + step);
+                loaded.push(tokens.along_dims::<R>(comptime!(pair * at_once), ahead));
+            }
             #[unroll]
             for part in 0..at_once {
-                let operand = part_of::<E, R>(&loaded, part, spread);
+                let operand = part_of::<E, R>(&loaded, part, tile);
                 #[unroll]
                 for m in 0..tiles {
                     let target = comptime!((pair * at_once + part) * tiles + m);
-                    multiply_into::<E, R, C>(
-                        operands.index(m),
-                        &operand,
-                        &mut sums,
-                        target,
-                        spread,
-                    );
+                    multiply_into::<E, R, C>(operands.index(m), &operand, &mut sums, target, tile);
                 }
             }
         }
@@ -63,6 +70,7 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
     #[comptime] tile: RowTile,
 ) {
     let spread = comptime!(tile.spread);
+    let terms = comptime!(tile.terms);
     let row_tiles = comptime!(tile.groups / spread.groups_per_tile());
     let tiles = comptime!(layout.tiles(tile));
     let stride = comptime!(layout.row_tile(tile) / spread.sum_vectors());
@@ -70,22 +78,27 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
     #[unroll]
     for step in 0..comptime!(tile.block / DEPTH) {
         keep_order(spread);
-        let mut operands = Sequence::<Array<Vector<E, R>>>::new();
+        let mut operands = Sequence::<Operand<E, R>>::new();
         #[unroll]
         for m in 0..row_tiles {
             operands.push(weight_operand::<E, N, R>(weights, m, step, tile));
         }
         #[unroll]
         for pair in 0..comptime!(tiles / at_once) {
-            let loaded = tokens.along_tokens::<R>(comptime!(pair * at_once), step);
+            let mut loaded = Operand::<E, R>::new();
+            #[unroll]
+            for term in 0..terms {
+                let ahead = comptime!(pair * at_once + term * tiles);
+                loaded.push(tokens.along_tokens::<R>(ahead, step));
+            }
             #[unroll]
             for part in 0..at_once {
-                let operand = part_of::<E, R>(&loaded, part, spread);
+                let operand = part_of::<E, R>(&loaded, part, tile);
                 let d = comptime!(pair * at_once + part);
                 #[unroll]
                 for m in 0..row_tiles {
                     let target = comptime!(m * stride + d);
-                    multiply_into::<E, R, C>(operands.index(m), &operand, sums, target, spread);
+                    multiply_into::<E, R, C>(operands.index(m), &operand, sums, target, tile);
                 }
             }
         }
@@ -94,7 +107,7 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
             #[unroll]
             for m in 0..row_tiles {
                 let target = comptime!(m * stride + tiles);
-                multiply_into::<E, R, C>(operands.index(m), &ones, sums, target, spread);
+                multiply_into::<E, R, C>(operands.index(m), &ones, sums, target, tile);
             }
         }
     }
@@ -109,16 +122,18 @@ fn keep_order(#[comptime] spread: Spread) {
     }
 }
 
-/// An operand of tokens that are all 1.
+/// An operand of tokens that are all 1, for weights of one term.
 #[cube]
-fn ones<E: Float, R: Size>(#[comptime] spread: Spread) -> Array<Vector<E, R>> {
+fn ones<E: Float, R: Size>(#[comptime] spread: Spread) -> Operand<E, R> {
     let vectors = comptime!(spread.narrow_vectors());
     let mut operand = Array::<Vector<E, R>>::new(vectors);
     #[unroll]
     for v in 0..vectors {
         operand[v] = Vector::new(E::from_int(1));
     }
-    operand
+    let mut terms = Sequence::new();
+    terms.push(operand);
+    terms
 }
 
 /// Operands of tokens that one load gives.
@@ -126,41 +141,63 @@ fn operands_at_once(spread: Spread) -> usize {
     if spread == Spread::Quads { 2 } else { 1 }
 }
 
-/// One of the operands that a load gave.
+/// One of the operands that loads of every term gave.
 #[cube]
 fn part_of<E: Float, R: Size>(
-    loaded: &Array<Vector<E, R>>,
+    loaded: &Operand<E, R>,
     #[comptime] part: usize,
-    #[comptime] spread: Spread,
-) -> Array<Vector<E, R>> {
-    let vectors = comptime!(spread.narrow_vectors());
-    let mut operand = Array::<Vector<E, R>>::new(vectors);
+    #[comptime] tile: RowTile,
+) -> Operand<E, R> {
+    let vectors = comptime!(tile.spread.narrow_vectors());
+    let mut terms = Sequence::new();
     #[unroll]
-    for v in 0..vectors {
-        operand[v] = loaded[comptime!(part * vectors + v)];
+    for term in 0..comptime!(tile.terms) {
+        let mut operand = Array::<Vector<E, R>>::new(vectors);
+        #[unroll]
+        for v in 0..vectors {
+            operand[v] = loaded.index(term)[comptime!(part * vectors + v)];
+        }
+        terms.push(operand);
     }
-    operand
+    terms
 }
 
-/// [`multiply`] into the `tile`-th tile of `sums`.
+/// Adds the product of a tile of rows with tokens to the `target`-th tile of `sums`.
 #[cube]
 fn multiply_into<E: Float, R: Size, C: Size>(
-    rows: &Array<Vector<E, R>>,
-    tokens: &Array<Vector<E, R>>,
+    rows: &Operand<E, R>,
+    tokens: &Operand<E, R>,
     sums: &mut Array<Vector<f32, C>>,
-    #[comptime] tile: usize,
-    #[comptime] spread: Spread,
+    #[comptime] target: usize,
+    #[comptime] tile: RowTile,
 ) {
+    let spread = comptime!(tile.spread);
+    let terms = comptime!(tile.terms);
     let vectors = comptime!(spread.sum_vectors());
     let mut own = Array::<Vector<f32, C>>::new(vectors);
     #[unroll]
     for v in 0..vectors {
-        own[v] = sums[comptime!(tile * vectors + v)];
+        own[v] = if comptime!(terms == 1) {
+            sums[comptime!(target * vectors + v)]
+        } else {
+            Vector::new(0.0f32)
+        };
     }
-    multiply::<E, R, C>(rows, tokens, &mut own, spread);
+    #[unroll]
+    for product in 0..comptime!(products(terms).len()) {
+        let (row, token) = comptime!(products(terms)[product]);
+        multiply::<E, R, C>(rows.index(row), tokens.index(token), &mut own, spread);
+    }
     #[unroll]
     for v in 0..vectors {
-        sums[comptime!(tile * vectors + v)] = own[v];
+        let at = comptime!(target * vectors + v);
+        // Matrix instructions cut off what an addition to a large sum cannot hold, where arithmetic rounds to
+        // the nearest: a bias that grows with every one of them.
+        sums[at] = if comptime!(terms == 1) {
+            own[v]
+        } else {
+            sums[at] + own[v]
+        };
     }
 }
 

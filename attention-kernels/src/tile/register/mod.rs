@@ -57,6 +57,8 @@ pub struct RowTile {
     pub lent: bool,
     /// How rows and tokens are spread over lanes.
     pub spread: Spread,
+    /// Numbers of 16 bits whose sum is an element of an operand: 1, or 3 where elements are of f32.
+    pub terms: usize,
 }
 
 /// Strides of a tensor, in vectors of the width that it is read with.
