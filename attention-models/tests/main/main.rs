@@ -1,5 +1,7 @@
 //! All integration tests of attention-models in one binary, for linking one is expensive.
 
+#[cfg(feature = "cli")]
+mod assets;
 mod bound;
 mod comparison;
 mod errors;
