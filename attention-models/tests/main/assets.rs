@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use attention_models::models::{
     decoder::Decoder, diffusion::UNet2DModel, tokenizer::Tokenizer, vit::VisionTransformer,
 };
-use attention_models::training::{Digits, Drawing, Hand};
+use attention_models::training::{Digits, Drawing, Hand, Mnist};
 use burn::tensor::{Device, Int, Tensor, activation::log_softmax};
+
+use crate::training::bars;
 
 fn asset(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,6 +31,24 @@ fn digits_that_one_model_draws_are_read_by_the_other_as_asked() {
     let answers = Digits::read(&reader, drawn);
     let right = answers.iter().zip(&asked).filter(|(a, b)| a == b).count();
     assert!(right >= 18, "{answers:?}");
+}
+
+#[test]
+fn a_drawn_digit_is_read_as_the_same_digit_of_the_data_is() {
+    let device = Device::flex();
+    let data = tempfile::tempdir().unwrap();
+    let digits = Mnist::load(bars(data.path())).unwrap().train;
+    let reader = VisionTransformer::load(&asset("digits-vit"), &device).unwrap();
+    let indices: Vec<usize> = (0..digits.len()).collect();
+    let drawn = digits.signed_batch(&indices, &device);
+    let logits = reader.forward(digits.batch(&indices, &device)).logits;
+    let answers = logits.unwrap().argmax(1).into_data();
+    let answers: Vec<u8> = answers.iter::<i64>().map(|answer| answer as u8).collect();
+    assert_eq!(Digits::read(&reader, drawn), answers);
+    assert!(
+        answers.iter().any(|answer| *answer != answers[0]),
+        "{answers:?}"
+    );
 }
 
 #[test]
