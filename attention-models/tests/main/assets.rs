@@ -65,8 +65,8 @@ fn the_text_model_is_little_surprised_by_a_play() {
         let logits = model
             .forward(tokens.clone().unsqueeze())
             .squeeze_dim::<2>(0);
-        let next = tokens.slice([1..length]).unsqueeze_dim::<2>(1);
-        let logits = log_softmax(logits.slice([0..length - 1]), 1);
+        let next = tokens.slice_dim(0, 1..length).unsqueeze_dim::<2>(1);
+        let logits = log_softmax(logits.slice_dim(0, 0..length - 1), 1);
         -logits.gather(1, next).mean().into_scalar::<f32>()
     };
     let play = "KING RICHARD III:\nWhat, is he dead? Then bring me to the king,\n\
