@@ -168,14 +168,7 @@ impl Report {
 
     /// Prints the table.
     pub fn print(&self) -> Result<()> {
-        let (headings, rows) = self.cells();
-        let mut table = Table::new(headings);
-        for row in rows {
-            table.push(row);
-        }
-        println!("{}\n\n{table}", heading(self.kind)?);
-        println!("x: how many times as fast as that peer (medians, taking turns)");
-        Ok(())
+        print_table(self.kind, self.cells())
     }
 
     /// The same as data, a line for each shape.
@@ -222,6 +215,20 @@ fn json_line(line: &Line) -> Value {
 
 pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// Prints headings and cells of ratios under the device's name.
+pub fn print_table(
+    kind: DeviceKind,
+    (headings, rows): (Vec<String>, Vec<Vec<String>>),
+) -> Result<()> {
+    let mut table = Table::new(headings);
+    for row in rows {
+        table.push(row);
+    }
+    println!("{}\n\n{table}", heading(kind)?);
+    println!("x: how many times as fast as that peer (medians, taking turns)");
+    Ok(())
 }
 
 pub fn heading(kind: DeviceKind) -> Result<String> {

@@ -15,12 +15,9 @@ use super::{
     machine::Machine,
     measure::{Turn, measure, repeat},
     peers::{Peers, device_for},
-    report::{Who, heading, milliseconds},
+    report::{Who, milliseconds},
 };
-use crate::{
-    cli::{progress, table::Table},
-    device::DeviceKind,
-};
+use crate::{cli::progress, device::DeviceKind};
 use subject::{MODELS, Subject};
 
 /// The largest difference from ours that a peer's output may have, as a share of the largest value.

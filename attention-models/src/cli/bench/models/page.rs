@@ -5,10 +5,11 @@ use std::{fmt::Write as _, fs, path::Path};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::{Line, ModelReport, TOLERANCE, Table, Who, heading, milliseconds};
+use super::{Line, ModelReport, TOLERANCE, Who, milliseconds};
 use crate::cli::bench::{
     page::{machine_table, markdown_table},
     plots::{self, Group, Panel},
+    report::print_table,
     write,
 };
 
@@ -92,14 +93,7 @@ impl ModelReport {
 
     /// Prints the table.
     pub fn print(&self) -> Result<()> {
-        let (headings, rows) = self.cells();
-        let mut table = Table::new(headings);
-        for row in rows {
-            table.push(row);
-        }
-        println!("{}\n\n{table}", heading(self.kind)?);
-        println!("x: how many times as fast as that peer (medians, taking turns)");
-        Ok(())
+        print_table(self.kind, self.cells())
     }
 
     /// The same as data.
