@@ -8,6 +8,7 @@ use std::{
 };
 
 use attention_models::models::{
+    checkpoint::Weights,
     decoder::Decoder,
     tokenizer::Tokenizer,
     vit::{VisionTransformer, VisionTransformerConfig},
@@ -158,6 +159,10 @@ fn a_trained_model_is_a_folder_that_is_read_back() {
     let trainer = Trainer::new(short_run(3), run.path(), &device);
     let outcome = trainer.run(&task, &mut |_| {}).unwrap();
     task.save(&outcome.model, out.path()).unwrap();
+    let file = Weights::open(&out.path().join("model.safetensors")).unwrap();
+    let patches = "vit.embeddings.patch_embeddings.projection.weight";
+    // A convolution, as transformers has it.
+    assert_eq!(file.data().unwrap()[patches].shape().dims(), [16, 1, 7, 7]);
     let read = VisionTransformer::load(out.path(), &device).unwrap();
     assert_eq!(read.config(), task.model());
     for (read, trained) in bits(&read).iter().zip(&bits(&outcome.model)) {

@@ -67,7 +67,7 @@ impl Format {
     }
 
     /// The shapes that a file has where the module has others of the same elements.
-    pub(super) fn with_shapes(mut self, shapes: BTreeMap<String, Vec<usize>>) -> Self {
+    pub(in crate::models) fn with_shapes(mut self, shapes: BTreeMap<String, Vec<usize>>) -> Self {
         self.shapes = Arc::new(shapes);
         self
     }

@@ -149,7 +149,12 @@ pub(in super::super) fn format(
         "patch_size": config.patch_size,
         "qkv_bias": config.qkv_bias,
     });
-    Ok(Format::new(file, FAMILY.names).with_prefix(prefix))
+    // The projection of patches is a matrix here and a convolution there.
+    let (channels, side) = (config.channels, config.patch_size);
+    let kernel = vec![config.hidden_size, channels, side, side];
+    let name = format!("{prefix}embeddings.patch_embeddings.projection.weight");
+    let format = Format::new(file, FAMILY.names).with_prefix(prefix);
+    Ok(format.with_shapes([(name, kernel)].into()))
 }
 
 fn no_vit(folder: &Path) -> CheckpointError {
