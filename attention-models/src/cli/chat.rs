@@ -11,9 +11,9 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-use super::{model_cache, precision::Precision};
+use super::precision::Precision;
 use crate::models::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, find},
     decoder::Decoder,
     generation::{GenerationConfig, Prompt, Sampling, stream},
     tokenizer::{Message, Role, Tokenizer},
@@ -70,7 +70,7 @@ pub struct ChatArgs {
 /// of their domain, a device or type that is not there.
 pub fn run(args: &ChatArgs) -> Result<()> {
     let device = super::open_device(&args.device)?;
-    let path = model_cache::find(&args.model)?;
+    let path = find(&args.model)?;
     let tokenizer = Tokenizer::load(&path)?;
     let text = text(args, &tokenizer)?;
     let ids = tokenizer.encode_plain(&text)?.ids;

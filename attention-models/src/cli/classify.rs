@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor, activation::softmax};
 use clap::Args;
 
-use super::{model_cache, photo, table::Table};
-use crate::models::checkpoint::{Checkpoint, CheckpointError};
+use super::{photo, table::Table};
+use crate::models::checkpoint::{Checkpoint, CheckpointError, find};
 use crate::models::preprocess::ImageProcessor;
 use crate::models::swin::SwinTransformer;
 use crate::models::vit::VisionTransformer;
@@ -43,7 +43,7 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
     ensure!(args.top > 0, "`--top` is 0; accepted: at least 1");
     let source = photo::open(&args.image)?;
     let device = super::open_device(&args.device)?;
-    let folder = model_cache::find(&args.model)?;
+    let folder = find(&args.model)?;
     let checkpoint = Checkpoint::open(&folder)?;
     let classifier = Classifier::load(&checkpoint, &folder, &device)?;
     let processor = ImageProcessor::load(&folder)?;

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use clap::Args;
 use image::{GrayImage, Luma};
 
-use super::model_cache;
+use crate::models::checkpoint::find;
 use crate::models::diffusion::UNet2DModel;
 use crate::models::vit::VisionTransformer;
 use crate::training::{Digits, Drawing, Hand};
@@ -52,7 +52,7 @@ pub struct DrawArgs {
 pub fn run(args: &DrawArgs) -> Result<()> {
     let digits = digits(&args.digits)?;
     let device = super::open_device(&args.device)?;
-    let folder = model_cache::find(&args.model)?;
+    let folder = find(&args.model)?;
     let model = UNet2DModel::load(&folder, &device)?;
     let hand = Hand {
         steps: args.steps,

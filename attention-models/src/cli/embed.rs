@@ -6,7 +6,8 @@ use anyhow::Result;
 use burn::tensor::{DType, Device, Tensor};
 use clap::Args;
 
-use super::{model_cache, precision::Precision, progress, table::Table};
+use super::{precision::Precision, progress, table::Table};
+use crate::models::checkpoint::find;
 use crate::models::encoder::{Encoder, EncoderInput};
 use crate::models::tokenizer::{Length, Side, Tokenizer};
 
@@ -39,7 +40,7 @@ pub struct EmbedArgs {
 /// A device that is not there or does not have the type, a model that cannot be read, or a text that is too long.
 pub fn run(args: &EmbedArgs) -> Result<()> {
     let device = super::open_device(&args.device)?;
-    let folder = model_cache::find(&args.model)?;
+    let folder = find(&args.model)?;
     let tokenizer = Tokenizer::load(&folder)?;
     let model = args.dtype.of(Encoder::load(&folder, &device)?, &device)?;
     let clock = Instant::now();

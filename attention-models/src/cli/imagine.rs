@@ -15,7 +15,8 @@ use image::{Rgb, RgbImage};
 use indicatif::ProgressBar;
 
 use super::heatmap::{self, HeatMap};
-use super::{model_cache, photo, precision::Precision};
+use super::{photo, precision::Precision};
+use crate::models::checkpoint::find;
 use crate::models::diffusion::{
     AttentionControl, Noise, Plain,
     pipeline::{
@@ -115,7 +116,7 @@ impl FromStr for Weight {
 /// that is not there, or a picture that cannot be written.
 pub fn run(args: ImagineArgs) -> Result<()> {
     let device = super::open_device(&args.device)?;
-    let folder = model_cache::find(&args.model)?;
+    let folder = find(&args.model)?;
     let bar = super::progress(args.steps + 2)?.with_message("load");
     let mut model = StableDiffusion::load(&folder, &device)?;
     model.latent.unet = args.dtype.of(model.latent.unet, &device)?;

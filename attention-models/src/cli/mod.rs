@@ -9,7 +9,6 @@ mod embed;
 mod heatmap;
 mod imagine;
 mod mask;
-mod model_cache;
 mod photo;
 mod precision;
 mod roofline;

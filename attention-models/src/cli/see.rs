@@ -12,7 +12,8 @@ use clap::Args;
 use image::RgbImage;
 
 use super::heatmap::{self, HeatMap};
-use super::{model_cache, photo};
+use super::photo;
+use crate::models::checkpoint::find;
 use crate::models::preprocess::{ImageProcessor, Resample, whole_photo_size};
 use crate::models::vit::{RelativePositions, VisionTransformer};
 
@@ -82,7 +83,7 @@ pub fn run(args: SeeArgs) -> Result<()> {
 
     let source = steps.time("decode", || photo::open(&args.image))?;
     let device = super::open_device(&args.device)?;
-    let folder = model_cache::find(&args.model)?;
+    let folder = find(&args.model)?;
     let model = steps.time("load", || VisionTransformer::load(&folder, &device))?;
     let choice = Choice::of(&args, &model)?;
 

@@ -12,7 +12,7 @@ use image::{
     imageops::{self, FilterType},
 };
 
-use super::model_cache;
+use crate::models::checkpoint::find;
 use crate::models::diffusion::guided::{GuidedUNet, Terrain};
 
 /// How much larger than the height map the picture is.
@@ -57,7 +57,7 @@ pub struct TerrainArgs {
 pub fn run(args: TerrainArgs) -> Result<()> {
     let shaded = beside(&args.output)?;
     let device = super::open_device(&args.device)?;
-    let folder = model_cache::find(&args.model)?;
+    let folder = find(&args.model)?;
     let bar = super::progress(2)?.with_message("load");
     let model = GuidedUNet::load(&folder, &device)?;
     bar.inc(1);

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
-use super::{draw, model_cache, precision::Precision};
+use super::{draw, precision::Precision};
+use crate::models::checkpoint::cache_folder;
 use crate::ops::comparison::with_burn_attention;
 use crate::training::{
     Characters, Digits, Drawing, Event, Hand, Metric, Mnist, Outcome, Task, Text, Trainer,
@@ -156,7 +157,7 @@ fn diffusion(args: &TrainArgs) -> Result<()> {
 
 impl TrainArgs {
     fn data(&self, name: &str) -> Result<PathBuf> {
-        let cached = || model_cache::data(name);
+        let cached = || Some(cache_folder()?.join("data").join(name));
         let folder = self.data.clone().or_else(cached);
         folder.context("there is no cache folder; set ATTENTION_CACHE, or give `--data`")
     }

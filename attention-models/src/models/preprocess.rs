@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Deserialize;
 
-use super::checkpoint::CheckpointError;
+use super::checkpoint::{CheckpointError, find};
 
 /// A `preprocessor_config.json` of transformers' image processors.
 ///
@@ -123,8 +123,8 @@ impl ImageProcessor {
     /// # Errors
     ///
     /// [`CheckpointError::Config`] when the file is there and cannot be used.
-    pub fn load(folder: &Path) -> Result<Self, CheckpointError> {
-        let path = folder.join("preprocessor_config.json");
+    pub fn load(place: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let path = find(place)?.join("preprocessor_config.json");
         let Ok(text) = std::fs::read(&path) else {
             return Ok(Self::default());
         };

@@ -14,10 +14,8 @@ use super::{
     case::{Case, check_all},
     composed, flex, mha, operations,
 };
-use crate::cli::{
-    model_cache,
-    verify_models::{check_model_golden, is_known},
-};
+use crate::cli::verify_models::{check_model_golden, is_known};
+use crate::models::checkpoint::find;
 
 /// A golden: a folder with `io.safetensors`, or a file of inputs and outputs of a pretrained model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +137,7 @@ impl Golden {
         if !is_known(model) {
             return report.skip(&self.name, "this model is not known here yet".into());
         }
-        match model_cache::find(fetched_name(model)) {
+        match find(fetched_name(model)) {
             Ok(weights) => {
                 let rows = check_model_golden(model, &self.path, &weights, device);
                 report.add(&self.name, rows);

@@ -4,6 +4,19 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
+    /// There is no such folder or file, and no model of that name.
+    #[error(
+        "there is no model `{}`; accepted: a folder or file that exists, or the name of a model that \
+         was fetched, as by `cargo xtask models fetch` (looked for: {})",
+        given.display(),
+        looked.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ")
+    )]
+    NotFound {
+        /// The path or name.
+        given: PathBuf,
+        /// Where a model of that name would have been.
+        looked: Vec<PathBuf>,
+    },
     /// A file of the folder is absent or cannot be read.
     #[error(
         "`{}` cannot be read ({reason}); accepted: a folder with `config.json` and \

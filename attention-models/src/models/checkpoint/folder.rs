@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::gguf::{self, Gguf};
-use super::{CheckpointError, Format, NameTable, Weights};
+use super::{CheckpointError, Format, NameTable, Weights, find};
 
 /// A model folder whose `config.json` has been read, or a GGUF file whose header has been read.
 #[derive(Debug, Clone)]
@@ -40,16 +40,17 @@ impl Checkpoint {
     /// [`CheckpointError::Unreadable`] when there is no such file, [`CheckpointError::Config`]
     /// when it does not say what it must, [`CheckpointError::Weights`] when a GGUF file is not
     /// whole.
-    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+    pub fn open(place: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let path = find(place)?;
         if path.is_file() {
-            return Self::open_gguf(path);
+            return Self::open_gguf(&path);
         }
         let config = path.join("config.json");
-        match only_gguf(path) {
+        match only_gguf(&path) {
             Some(file) if !config.exists() => Self::open_gguf(&file),
             _ => Ok(Self {
                 config: read_json(&config)?,
-                files: Files::Folder(path.to_path_buf()),
+                files: Files::Folder(path),
             }),
         }
     }

@@ -84,6 +84,22 @@ impl Format {
         self
     }
 
+    /// The format of a model that was read, which is kept in it; `folder` stands in the error.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Config`] for a model that was made, and knows none.
+    pub(crate) fn of_read<'a>(
+        format: &'a Option<Self>,
+        folder: &Path,
+    ) -> Result<&'a Self, CheckpointError> {
+        format.as_ref().ok_or_else(|| CheckpointError::Config {
+            path: folder.join("config.json"),
+            reason: "the model was made, not read; accepted: a model that was read from a folder"
+                .into(),
+        })
+    }
+
     /// What stands in `config.json`.
     pub fn config(&self) -> &Value {
         &self.config

@@ -6,6 +6,7 @@
 //! own names, all at once. A [`Format`] writes a module back by the same table.
 
 mod error;
+mod find;
 mod folder;
 mod format;
 mod gguf;
@@ -15,6 +16,8 @@ mod view;
 mod weights;
 
 pub use error::{CheckpointError, TensorProblem};
+pub(crate) use find::cache_folder;
+pub use find::find;
 pub use folder::Checkpoint;
 pub use format::Format;
 pub use gguf::{Gguf, Value as GgufValue};

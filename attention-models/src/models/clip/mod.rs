@@ -8,7 +8,7 @@
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
-//! let model = Clip::load("clip-vit-base-patch32".as_ref(), &device)?;
+//! let model = Clip::load("clip-vit-base-patch32", &device)?;
 //! let photo = Tensor::<4>::zeros([1, 3, 224, 224], &device);
 //! let captions = Tensor::from_data([[49406, 320, 2368, 49407], [49406, 320, 1929, 49407]], &device);
 //! let output = model.try_forward(photo, EncoderInput::new(captions))?;
@@ -24,7 +24,7 @@ use attention_core::AttentionError;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::checkpoint::CheckpointError;
+use super::checkpoint::{CheckpointError, find};
 use super::encoder::{Encoder, EncoderInput};
 use super::vit::VisionTransformer;
 
@@ -57,8 +57,8 @@ impl Clip {
     ///
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, or every tensor of a tower that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        families::load(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        families::load(&find(place)?, device)
     }
 
     /// Compares images `[images, channels, height, width]` with texts.

@@ -15,7 +15,7 @@
 //! use attention_models::models::generation::{GenerationConfig, Prompt, stream};
 //! use burn::tensor::Device;
 //!
-//! let model = Decoder::load("smollm2".as_ref(), &Device::flex())?;
+//! let model = Decoder::load("smollm2", &Device::flex())?;
 //! let prompt = Prompt::left_padded(&[vec![504, 3575, 282]], 0)?;
 //! let cache = model.cache(&prompt, 20)?;
 //! for step in stream(&model, prompt, cache, GenerationConfig::new(20))? {

@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 use super::{DecoderConfig, DecoderLayer, families};
 use crate::models::blocks::{AttentionInput, Norm, PositionEncoding, Positions, linear, product};
 use crate::models::cache::KvCache;
-use crate::models::checkpoint::{CheckpointError, Format};
+use crate::models::checkpoint::{CheckpointError, Format, find};
 use crate::models::generation::{GenerationState, LanguageModel, Prompt};
 
 /// A model of the next token; see the [module](super) for what it covers.
@@ -76,8 +76,8 @@ impl Decoder {
     /// # Errors
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, or every tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        families::load(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        families::load(&find(place)?, device)
     }
 
     /// Writes the model as a folder like the one that it was read from, which transformers can read;
@@ -85,12 +85,12 @@ impl Decoder {
     ///
     /// # Errors
     /// [`CheckpointError`]: a folder that cannot be written, or a model that was made and is no Llama.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
         let format = match &self.format {
             Some(format) => format.clone(),
-            None => families::llama_format(&self.config, folder)?,
+            None => families::llama_format(&self.config, folder.as_ref())?,
         };
-        format.save(self, folder)
+        format.save(self, folder.as_ref())
     }
 
     /// The sizes and variants of this model.

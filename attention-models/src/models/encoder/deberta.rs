@@ -13,7 +13,7 @@ use super::{
     families,
 };
 use crate::models::blocks::{Activation, Mlp, MlpConfig};
-use crate::models::checkpoint::{CheckpointError, Format};
+use crate::models::checkpoint::{CheckpointError, Format, find};
 
 /// The sizes and variants of a [`Deberta`].
 ///
@@ -178,8 +178,8 @@ impl Deberta {
     ///
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another architecture, or every
     /// tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        families::load_deberta(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        families::load_deberta(&find(place)?, device)
     }
 
     /// Writes the model as a folder like the one that it was read from, which transformers can read.
@@ -187,16 +187,8 @@ impl Deberta {
     /// # Errors
     ///
     /// [`CheckpointError`]: a folder that cannot be written, or a model that was not read from one.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        match &self.format {
-            Some(format) => format.save(self, folder),
-            None => Err(CheckpointError::Config {
-                path: folder.join("config.json"),
-                reason:
-                    "the model was made, not read; accepted: a model that was read from a folder"
-                        .into(),
-            }),
-        }
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        Format::of_read(&self.format, folder.as_ref())?.save(self, folder.as_ref())
     }
 
     /// The sizes and variants of this model.

@@ -13,7 +13,7 @@
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
-//! let model = Encoder::load("all-MiniLM-L6-v2".as_ref(), &device)?;
+//! let model = Encoder::load("all-MiniLM-L6-v2", &device)?;
 //! let tokens = Tensor::from_data([[101, 1037, 4937, 102]], &device);
 //! let embedding = model.forward(EncoderInput::new(tokens)).mean(); // [1, 384]
 //! # Ok::<(), Box<dyn std::error::Error>>(())

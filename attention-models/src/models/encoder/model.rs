@@ -10,7 +10,7 @@ use super::{
     attending::Blind, embeddings::layer_norm, families, layer::Sight,
 };
 use crate::models::blocks::{AttentionInput, Positions};
-use crate::models::checkpoint::{CheckpointError, Format};
+use crate::models::checkpoint::{CheckpointError, Format, find};
 
 /// A Transformer encoder of text; see the [module](super) for what it covers.
 #[derive(Module, Debug)]
@@ -78,8 +78,8 @@ impl Encoder {
     ///
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another architecture, or every
     /// tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        families::load(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        families::load(&find(place)?, device)
     }
 
     /// Writes the model as a folder like the one that it was read from, which transformers can read.
@@ -87,16 +87,8 @@ impl Encoder {
     /// # Errors
     ///
     /// [`CheckpointError`]: a folder that cannot be written, or a model that was not read from one.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        match &self.format {
-            Some(format) => format.save(self, folder),
-            None => Err(CheckpointError::Config {
-                path: folder.join("config.json"),
-                reason:
-                    "the model was made, not read; accepted: a model that was read from a folder"
-                        .into(),
-            }),
-        }
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        Format::of_read(&self.format, folder.as_ref())?.save(self, folder.as_ref())
     }
 
     /// The sizes and variants of this model.

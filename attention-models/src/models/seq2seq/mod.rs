@@ -12,7 +12,7 @@
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
-//! let model = Seq2Seq::load("opus-mt-en-de".as_ref(), &device)?;
+//! let model = Seq2Seq::load("opus-mt-en-de", &device)?;
 //! let source = Source::text(Tensor::from_data([[10, 20, 30, 0]], &device));
 //! let target = model.generate(source, &model.config().generation.greedy())?; // Vec<Vec<i64>>
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -9,7 +9,7 @@ use super::{
     AudioFrontEnd, Memory, Seq2SeqConfig, Source, Stack, families, layer::SourceKeys,
     stack::for_all_queries,
 };
-use crate::models::checkpoint::{CheckpointError, Format};
+use crate::models::checkpoint::{CheckpointError, Format, find};
 
 /// An encoder-decoder; see the [module](super) for what it covers.
 #[derive(Module, Debug)]
@@ -83,8 +83,8 @@ impl Seq2Seq {
     ///
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another architecture, or every
     /// tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        families::load(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        families::load(&find(place)?, device)
     }
 
     /// Writes the model as a folder like the one that it was read from, which transformers can read.
@@ -92,16 +92,8 @@ impl Seq2Seq {
     /// # Errors
     ///
     /// [`CheckpointError`]: a folder that cannot be written, or a model that was not read from one.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        match &self.format {
-            Some(format) => format.save(self, folder),
-            None => Err(CheckpointError::Config {
-                path: folder.join("config.json"),
-                reason:
-                    "the model was made, not read; accepted: a model that was read from a folder"
-                        .into(),
-            }),
-        }
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        Format::of_read(&self.format, folder.as_ref())?.save(self, folder.as_ref())
     }
 
     /// The sizes and variants of this model.

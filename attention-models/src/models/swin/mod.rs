@@ -12,7 +12,7 @@
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
-//! let model = SwinTransformer::load("swin-tiny-patch4-window7-224".as_ref(), &device)?;
+//! let model = SwinTransformer::load("swin-tiny-patch4-window7-224", &device)?;
 //! let photo = Tensor::<4>::zeros([1, 3, 224, 224], &device);
 //! let logits = model.forward(photo.clone()).logits; // [1, 1000]
 //! let features = model.hidden_states(photo)?; // [1, 56, 56, 96], then each stage's output

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::windows::Windows;
 use super::{PatchMerging, SwinBlock, SwinConfig, SwinEmbeddings, SwinVersion, families};
-use crate::models::checkpoint::{CheckpointError, Format};
+use crate::models::checkpoint::{CheckpointError, Format, find};
 
 /// A Swin Transformer; see the [module](super).
 #[derive(Module, Debug)]
@@ -95,8 +95,8 @@ impl SwinTransformer {
     ///
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, or every tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        families::load(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        families::load(&find(place)?, device)
     }
 
     /// Writes the model as a folder that transformers reads: as the one that it was read from, or
@@ -105,12 +105,12 @@ impl SwinTransformer {
     /// # Errors
     ///
     /// [`CheckpointError`]: a folder that cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
         let format = match &self.format {
             Some(format) => format.clone(),
             None => families::format(&self.config),
         };
-        format.save(self, folder)
+        format.save(self, folder.as_ref())
     }
 
     /// The sizes and variants of this model.

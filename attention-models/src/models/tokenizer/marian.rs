@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use crate::models::checkpoint::find;
+
 use super::{Tokenizer, TokenizerError, error, sentencepiece};
 
 /// The tokenizer of a translation model of Marian: two SentencePiece models split the two
@@ -25,7 +27,8 @@ impl MarianTokenizer {
     ///
     /// [`TokenizerError`]: a file that is missing or damaged, or a vocabulary without the tokens
     /// for the unknown and for the end of a text.
-    pub fn load(folder: &Path) -> Result<Self, TokenizerError> {
+    pub fn load(place: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+        let folder = find(place)?;
         let path = folder.join("source.spm");
         let (pieces, character_map) = sentencepiece::read(&path)?;
         let source = sentencepiece::unigram(&path, &pieces, &character_map)?;

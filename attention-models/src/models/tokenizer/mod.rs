@@ -17,6 +17,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::models::checkpoint::find;
+
 pub use batch::{Batch, Length, Side};
 pub use chat::{ChatTemplate, Message, Role};
 pub use error::TokenizerError;
@@ -57,7 +59,7 @@ impl Tokenizer {
     ///
     /// ```no_run
     /// # use attention_models::models::tokenizer::Tokenizer;
-    /// let tokenizer = Tokenizer::load("all-MiniLM-L6-v2".as_ref())?;
+    /// let tokenizer = Tokenizer::load("all-MiniLM-L6-v2")?;
     /// let encoded = tokenizer.encode("A cat sits on the mat.")?;
     /// assert_eq!(encoded.tokens[..3], ["[CLS]", "a", "cat"]);
     /// # Ok::<(), attention_models::models::tokenizer::TokenizerError>(())
@@ -66,7 +68,8 @@ impl Tokenizer {
     /// # Errors
     ///
     /// [`TokenizerError`]: no file of these, or one that cannot be used.
-    pub fn load(path: &Path) -> Result<Self, TokenizerError> {
+    pub fn load(place: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+        let path = &find(place)?;
         if path.is_file() {
             return if path.extension().is_some_and(|ending| ending == "gguf") {
                 gguf::load(path)
@@ -82,9 +85,7 @@ impl Tokenizer {
         }
         match gguf::only_file(path) {
             Some(file) => gguf::load(&file),
-            None => Err(TokenizerError::NotFound {
-                path: path.to_path_buf(),
-            }),
+            None => Err(TokenizerError::NotFound { path: path.clone() }),
         }
     }
 

@@ -15,7 +15,7 @@
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
-//! let model = VisionTransformer::load("dinov2_s14".as_ref(), &device)?;
+//! let model = VisionTransformer::load("dinov2_s14", &device)?;
 //! let photo = Tensor::<4>::zeros([1, 3, 224, 224], &device);
 //! let features = model.forward(photo.clone()).last_hidden_state; // [1, 1 + 16 * 16, 384]
 //! let maps = model.class_attention(photo, 11)?; // [1, 6, 257]

@@ -9,7 +9,7 @@ use super::{
     Embeddings, EncoderLayer, FinalNorm, Head, PositionTable, RelativePositions,
     VisionTransformerConfig, families,
 };
-use crate::models::checkpoint::{CheckpointError, Format};
+use crate::models::checkpoint::{CheckpointError, Format, find};
 
 /// A Vision Transformer; see the [module](super) for what it covers.
 #[derive(Module, Debug)]
@@ -115,8 +115,8 @@ impl VisionTransformer {
     ///
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, or every tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        families::load(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        families::load(&find(place)?, device)
     }
 
     /// Writes the model as a folder: as the one that it was read from, or, where it was made from a
@@ -125,12 +125,12 @@ impl VisionTransformer {
     /// # Errors
     ///
     /// [`CheckpointError`]: a folder that cannot be written, or a configuration that is no ViT's.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
         let format = match &self.format {
             Some(format) => format.clone(),
-            None => families::vit_format(&self.config, folder)?,
+            None => families::vit_format(&self.config, folder.as_ref())?,
         };
-        format.save(self, folder)
+        format.save(self, folder.as_ref())
     }
 
     /// The sizes and variants of this model.

@@ -10,8 +10,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::burn_llama::BurnLlama;
 use crate::{
-    cli::{bench::report::Who, model_cache},
+    cli::bench::report::Who,
     models::{
+        checkpoint::find,
         decoder::Decoder,
         diffusion::{Noise, Plain, guided::GuidedUNet},
         encoder::{Encoder, EncoderInput},
@@ -122,7 +123,7 @@ pub const MODELS: [Model; 4] = [
 ];
 
 fn dinov2(device: &Device, scratch: &Path) -> Result<Vec<Subject>> {
-    let model = VisionTransformer::load(&model_cache::find("dinov2_s14")?, device)?;
+    let model = VisionTransformer::load(&find("dinov2_s14")?, device)?;
     let folder = scratch.join("dinov2_s14");
     model.save(&folder)?;
     let model = Rc::new(model);
@@ -139,7 +140,7 @@ fn dinov2(device: &Device, scratch: &Path) -> Result<Vec<Subject>> {
 }
 
 fn minilm(device: &Device, scratch: &Path) -> Result<Vec<Subject>> {
-    let model = Encoder::load(&model_cache::find("minilm")?, device)?;
+    let model = Encoder::load(&find("minilm")?, device)?;
     let folder = scratch.join("minilm");
     model.save(&folder)?;
     let ids = ids([8, 128], model.config().vocabulary);
@@ -153,7 +154,7 @@ fn minilm(device: &Device, scratch: &Path) -> Result<Vec<Subject>> {
 }
 
 fn terrain(device: &Device, _: &Path) -> Result<Vec<Subject>> {
-    let folder = model_cache::find("terrain")?;
+    let folder = find("terrain")?;
     let model = GuidedUNet::load(&folder, device)?;
     let side = model.config().image_size;
     let sample = Noise::new(0).normal([1, 1, side, side], device);
@@ -173,7 +174,7 @@ fn terrain(device: &Device, _: &Path) -> Result<Vec<Subject>> {
 }
 
 fn smollm2(device: &Device, scratch: &Path) -> Result<Vec<Subject>> {
-    let model = Rc::new(Decoder::load(&model_cache::find("smollm2")?, device)?);
+    let model = Rc::new(Decoder::load(&find("smollm2")?, device)?);
     let folder = scratch.join("smollm2");
     model.save(&folder)?;
     let burn = Rc::new(BurnLlama::like(&model, PROMPT + ANSWER)?);

@@ -19,7 +19,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::silu};
 use super::blocks::{TimeProjection, to_tokens};
 use super::folder::{DiffusersFolder, save};
 use super::{AttentionControl, Context, Plain};
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, find};
 use crate::ops::accept;
 use block::{EPSILON, TIME_WIDTH, chunks, modulate, normalise};
 use file::{DiTFile, OFFERED};
@@ -165,9 +165,11 @@ impl DiT {
     /// # Errors
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, an option that is not offered, or every tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        let folder =
-            DiffusersFolder::open(folder, &["DiTTransformer2DModel", "Transformer2DModel"])?;
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        let folder = DiffusersFolder::open(
+            &find(place)?,
+            &["DiTTransformer2DModel", "Transformer2DModel"],
+        )?;
         let file: DiTFile = folder.config(&OFFERED)?;
         let config = file.config();
         let model = config
@@ -180,8 +182,8 @@ impl DiT {
     ///
     /// # Errors
     /// [`CheckpointError`]: a folder that cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        save(self, file::of(&self.config), folder)
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        save(self, file::of(&self.config), folder.as_ref())
     }
 
     /// The sizes of this model.

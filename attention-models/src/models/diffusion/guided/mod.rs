@@ -21,7 +21,7 @@ use burn::tensor::{Device, Tensor};
 use super::blocks::TimeProjection;
 use super::{AttentionControl, Context, Plain};
 use crate::models::blocks::{convolve, group_norm, silu};
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, find};
 use crate::ops::accept;
 
 /// How a noise level is given to the model: `250 ln(sigma)`.
@@ -53,8 +53,8 @@ impl GuidedUNet {
     /// # Errors
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, an option that is not offered, or every tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        file::load(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        file::load(&find(place)?, device)
     }
 
     /// The sizes of this model.

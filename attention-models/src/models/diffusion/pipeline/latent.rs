@@ -4,7 +4,7 @@ use attention_core::AttentionError;
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, find};
 use crate::models::diffusion::{
     AttentionControl, AutoencoderKl, Noise, UNet2DConditionModel, schedulers::SchedulerConfig,
 };
@@ -47,11 +47,12 @@ impl LatentDiffusion {
     ///
     /// # Errors
     /// [`CheckpointError`] of the first part that cannot be used.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        let folder = find(place)?;
         Ok(Self {
-            unet: UNet2DConditionModel::load(&folder.join("unet"), device)?,
-            vae: AutoencoderKl::load(&folder.join("vae"), device)?,
-            scheduler: SchedulerConfig::load(&folder.join("scheduler"))?,
+            unet: UNet2DConditionModel::load(folder.join("unet"), device)?,
+            vae: AutoencoderKl::load(folder.join("vae"), device)?,
+            scheduler: SchedulerConfig::load(folder.join("scheduler"))?,
         })
     }
 

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
 use super::{LatentDiffusion, Word, words};
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, find};
 use crate::models::encoder::{Encoder, EncoderInput};
 use crate::models::tokenizer::{Length, Side, Tokenizer, TokenizerError};
 
@@ -22,7 +22,7 @@ const CLASS: &str = "StableDiffusionPipeline";
 /// use burn::tensor::Device;
 ///
 /// let device = Device::flex();
-/// let model = StableDiffusion::load("stable-diffusion-v1-5".as_ref(), &device)?;
+/// let model = StableDiffusion::load("stable-diffusion-v1-5", &device)?;
 /// let guidance = Guidance {
 ///     text: model.prompt("a photo of an astronaut riding a horse on mars")?.embedding,
 ///     negative: model.prompt("")?.embedding,
@@ -75,11 +75,12 @@ impl StableDiffusion {
     ///
     /// # Errors
     /// [`PipelineError`]: a folder of another pipeline, or the first part that cannot be used.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
-        check_pipeline(folder)?;
-        let text_encoder = Encoder::load(&folder.join("text_encoder"), device)?;
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, PipelineError> {
+        let folder = find(place)?;
+        check_pipeline(&folder)?;
+        let text_encoder = Encoder::load(folder.join("text_encoder"), device)?;
         let tokens = text_encoder.config().max_positions;
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer"))?.with_max_length(tokens)?;
+        let tokenizer = Tokenizer::load(folder.join("tokenizer"))?.with_max_length(tokens)?;
         Ok(Self {
             tokenizer,
             text_encoder,

@@ -31,7 +31,7 @@ use attention_core::AttentionError;
 use burn::tensor::Tensor;
 
 use super::Noise;
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, find};
 
 /// The steps from noise to an image. A sampler runs them in order:
 ///
@@ -106,8 +106,8 @@ impl SchedulerConfig {
     /// # Errors
     /// [`CheckpointError`]: a file that cannot be read, another class, or an option that is not
     /// offered, by its name.
-    pub fn load(folder: &Path) -> Result<Self, CheckpointError> {
-        file::load(folder)
+    pub fn load(place: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        file::load(&find(place)?)
     }
 
     /// The scheduler for so many steps.

@@ -7,7 +7,7 @@ use burn::nn::{GroupNorm, conv::Conv2d};
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::{Body, Stages, files, refuse};
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, find};
 use crate::models::diffusion::blocks::{
     DownBlock, MidBlock, SpatialTransformer, SpatialTransformerConfig, TimeProjection,
     TimestepEmbedding, TransformerBlockConfig, UpBlock,
@@ -154,16 +154,16 @@ impl UNet2DConditionModel {
     /// # Errors
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, an option that is not offered, or every tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        files::load_conditional(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        files::load_conditional(&find(place)?, device)
     }
 
     /// Writes the model as a folder that diffusers reads.
     ///
     /// # Errors
     /// [`CheckpointError`]: a folder that cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        save(self, files::conditional(&self.config), folder)
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        save(self, files::conditional(&self.config), folder.as_ref())
     }
 
     /// The model with weights of another type, in which it then computes; latents and texts come

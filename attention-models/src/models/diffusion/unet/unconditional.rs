@@ -7,7 +7,7 @@ use burn::nn::{Embedding, EmbeddingConfig, GroupNorm, conv::Conv2d};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{Body, Stages, files, refuse};
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, find};
 use crate::models::diffusion::blocks::{
     Attention, AttentionConfig, DownBlock, MidBlock, TimeProjection, TimestepEmbedding, UpBlock,
 };
@@ -143,16 +143,16 @@ impl UNet2DModel {
     /// # Errors
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, an option that is not offered, or every tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        files::load_unconditional(folder, device)
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        files::load_unconditional(&find(place)?, device)
     }
 
     /// Writes the model as a folder that diffusers reads.
     ///
     /// # Errors
     /// [`CheckpointError`]: a folder that cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        save(self, files::unconditional(&self.config), folder)
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        save(self, files::unconditional(&self.config), folder.as_ref())
     }
 
     /// The sizes and variants of this model.

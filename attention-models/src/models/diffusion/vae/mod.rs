@@ -17,7 +17,7 @@ use super::blocks::{Attention, Downsample, MidBlock, ResnetBlock, Upsample};
 use super::folder::{DiffusersFolder, save};
 use super::{Context, Plain};
 use crate::models::blocks::{group_norm, silu};
-use crate::models::checkpoint::CheckpointError;
+use crate::models::checkpoint::{CheckpointError, find};
 use crate::ops::accept;
 use file::{AutoencoderFile, OFFERED};
 
@@ -106,8 +106,8 @@ impl AutoencoderKl {
     /// # Errors
     /// [`CheckpointError`]: a file that is missing, truncated or of another kind, another
     /// architecture, an option that is not offered, or every tensor that does not fit.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        let folder = DiffusersFolder::open(folder, &["AutoencoderKL"])?;
+    pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
+        let folder = DiffusersFolder::open(&find(place)?, &["AutoencoderKL"])?;
         let file: AutoencoderFile = folder.config(&OFFERED)?;
         let model = file.config();
         let model = model
@@ -120,8 +120,8 @@ impl AutoencoderKl {
     ///
     /// # Errors
     /// [`CheckpointError`]: a folder that cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<(), CheckpointError> {
-        save(self, file::of(&self.config), folder)
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        save(self, file::of(&self.config), folder.as_ref())
     }
 
     /// The sizes of this model.
