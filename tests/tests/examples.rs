@@ -32,6 +32,12 @@ fn packed_training_lowers_the_loss() {
 }
 
 #[test]
+fn a_model_is_trained_by_burns_own_loop() {
+    let text = run("burn_learner");
+    assert!(text.contains("16 of 16 bars are found"), "{text}");
+}
+
+#[test]
 fn attention_maps_come_out_of_the_kernels() {
     let text = run("attention_maps");
     assert!(text.contains("entropy"), "{text}");

@@ -211,8 +211,6 @@ fn show(bar: &ProgressBar, event: Event<'_>) {
 }
 
 fn list(metrics: &[Metric]) -> String {
-    let listed = metrics
-        .iter()
-        .map(|metric| format!("{} {:.4}", metric.name, metric.value));
+    let listed = metrics.iter().map(Metric::to_string);
     listed.collect::<Vec<_>>().join(", ")
 }

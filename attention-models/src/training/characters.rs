@@ -2,6 +2,7 @@ use std::path::Path;
 
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
+use burn_train::metric::{PerplexityInput, PerplexityMetric};
 use serde_json::{Map, Value, json};
 
 use super::{Metric, Random, Task, Text, TrainingError};
@@ -76,8 +77,19 @@ impl Characters {
             "decoder": { "type": "Fuse" },
             "model": { "type": "BPE", "vocab": vocabulary, "merges": [] },
         });
-        std::fs::write(folder.join("tokenizer.json"), format!("{tokenizer:#}\n"))
-            .map_err(|error| refuse(error.to_string()))
+        // Without it, older transformers add Llama's own tokens.
+        let loaded_by = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": false,
+        });
+        for (file, json) in [
+            ("tokenizer.json", tokenizer),
+            ("tokenizer_config.json", loaded_by),
+        ] {
+            std::fs::write(folder.join(file), format!("{json:#}\n"))
+                .map_err(|error| refuse(error.to_string()))?;
+        }
+        Ok(())
     }
 
     /// Lets a model write `length` characters: the same for the same `seed`.
@@ -127,13 +139,19 @@ impl Characters {
     }
 
     /// The mean surprise of the characters that follow, in nats.
-    fn nats(&self, model: &Decoder, [tokens, next]: [Tensor<2, Int>; 2]) -> Tensor<1> {
-        let logits = model.forward(tokens);
-        let [batch, context, characters] = logits.dims();
-        let logits = logits.reshape([batch * context, characters]);
+    fn nats(&self, model: &Decoder, windows: [Tensor<2, Int>; 2]) -> Tensor<1> {
+        let (logits, next) = predicted(model, windows);
         let loss = CrossEntropyLossConfig::new().init(&logits.device());
-        loss.forward(logits, next.reshape([batch * context]))
+        loss.forward(logits, next)
     }
+}
+
+/// What the model thinks of each character that follows, `[places, characters]`, and which it is.
+fn predicted(model: &Decoder, [tokens, next]: [Tensor<2, Int>; 2]) -> (Tensor<2>, Tensor<1, Int>) {
+    let logits = model.forward(tokens);
+    let [batch, context, characters] = logits.dims();
+    let logits = logits.reshape([batch * context, characters]);
+    (logits, next.reshape([batch * context]))
 }
 
 impl Task for Characters {
@@ -163,15 +181,17 @@ impl Task for Characters {
     }
 
     /// The mean over windows of the held-out text that lie one behind the other.
-    fn evaluate(&self, model: &Decoder) -> Vec<Metric> {
+    fn evaluate(&self, model: &Decoder) -> Result<Vec<Metric>, TrainingError> {
         let part = self.text.held_out();
         let windows = (part.len() - 1) / self.context;
         let starts: Vec<usize> = (0..windows).map(|window| window * self.context).collect();
-        let sums = starts.chunks(TEST_BATCH).map(|starts| {
+        let batches = starts.chunks(TEST_BATCH).map(|starts| {
             let windows = self.windows(part, starts, &self.device);
-            self.nats(model, windows).into_scalar::<f32>() * starts.len() as f32
+            let (logits, next) = predicted(model, windows);
+            PerplexityInput::new(logits, next)
         });
-        let nats = sums.sum::<f32>() / windows as f32;
-        vec![Metric::new("nats per character", nats)]
+        let perplexity = Metric::measured(PerplexityMetric::new(), batches)?;
+        let nats = Metric::new("nats per character", perplexity.value.ln());
+        Ok(vec![nats, perplexity])
     }
 }

@@ -9,15 +9,16 @@ use burn::lr_scheduler::LrSchedulerRecord;
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::store::ModuleRecord;
+use burn_train::checkpoint::{Checkpointer, FileCheckpointer};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, TrainingConfig, TrainingError};
 
 const PREFIX: &str = "step-";
 const PARTIAL: &str = ".partial";
-const MODEL: &str = "model.bpk";
-const OPTIMIZER: &str = "optimizer.bpk";
-const SCHEDULE: &str = "schedule.bpk";
+const MODEL: &str = "model";
+const OPTIMIZER: &str = "optimizer";
+const SCHEDULE: &str = "schedule";
 const PROGRESS: &str = "progress.json";
 
 /// How far a run is, and what it is.
@@ -49,21 +50,23 @@ pub(super) fn save(
     schedule: LrSchedulerRecord,
     progress: &Progress,
 ) -> Result<(), TrainingError> {
+    let step = progress.step;
     let staged = run.join(PARTIAL);
-    let finished = run.join(format!("{PREFIX}{}", progress.step));
+    let finished = run.join(format!("{PREFIX}{step}"));
     let io = |error: std::io::Error| TrainingError::file(&finished, error);
     remove(&staged).map_err(io)?;
     fs::create_dir_all(&staged).map_err(io)?;
-    let written = model
-        .save_file(staged.join(MODEL))
-        .and_then(|()| optimizer.save(staged.join(OPTIMIZER)))
-        .and_then(|()| schedule.save(staged.join(SCHEDULE)));
+    let written = FileCheckpointer::new(&staged, MODEL)
+        .save(step, model.into_record())
+        .and_then(|()| FileCheckpointer::new(&staged, OPTIMIZER).save(step, optimizer))
+        .and_then(|()| FileCheckpointer::new(&staged, SCHEDULE).save(step, schedule));
     written.map_err(|error| TrainingError::file(&finished, error))?;
     let text = serde_json::to_vec_pretty(progress)
         .map_err(|error| TrainingError::file(&finished, error))?;
     fs::write(staged.join(PROGRESS), text).map_err(io)?;
-    for file in [MODEL, OPTIMIZER, SCHEDULE, PROGRESS] {
-        let file = fs::File::open(staged.join(file)).map_err(io)?;
+    for file in fs::read_dir(&staged).map_err(io)? {
+        let path = file.map_err(io)?.path();
+        let file = fs::File::open(path).map_err(io)?;
         file.sync_all().map_err(io)?;
     }
     remove(&finished).map_err(io)?;
@@ -78,15 +81,15 @@ pub(super) fn save(
 
 /// The newest checkpoint, if there is one.
 pub(super) fn load(run: &Path) -> Result<Option<Saved>, TrainingError> {
-    let Some((_, folder)) = checkpoints(run)?.into_iter().max() else {
+    let Some((step, folder)) = checkpoints(run)?.into_iter().max() else {
         return Ok(None);
     };
     let refuse = |reason: String| TrainingError::file(&folder, reason);
     let text = fs::read(folder.join(PROGRESS)).map_err(|error| refuse(error.to_string()))?;
     let progress = serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
-    let model = ModuleRecord::load(folder.join(MODEL));
-    let optimizer = OptimizerRecord::load(folder.join(OPTIMIZER));
-    let schedule = LrSchedulerRecord::load(folder.join(SCHEDULE));
+    let model = FileCheckpointer::new(&folder, MODEL).restore(step);
+    let optimizer = FileCheckpointer::new(&folder, OPTIMIZER).restore(step);
+    let schedule = FileCheckpointer::new(&folder, SCHEDULE).restore(step);
     Ok(Some(Saved {
         model: model.map_err(|error| refuse(error.to_string()))?,
         optimizer: optimizer.map_err(|error| refuse(error.to_string()))?,

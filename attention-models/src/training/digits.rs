@@ -2,6 +2,7 @@ use std::path::Path;
 
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Tensor};
+use burn_train::metric::{AccuracyInput, AccuracyMetric};
 use serde_json::json;
 
 use super::mnist::{DEVIATION, MEAN, SIDE};
@@ -125,19 +126,14 @@ impl Task for Digits {
     }
 
     /// Of the test digits.
-    fn evaluate(&self, model: &VisionTransformer) -> Vec<Metric> {
+    fn evaluate(&self, model: &VisionTransformer) -> Result<Vec<Metric>, TrainingError> {
         let test = &self.mnist.test;
         let indices: Vec<usize> = (0..test.len()).collect();
-        let correct = indices.chunks(TEST_BATCH).map(|indices| {
+        let batches = indices.chunks(TEST_BATCH).map(|indices| {
             let logits = logits(model, test.batch(indices, &self.device));
-            let answers = logits.argmax(1).into_data();
-            let pairs = answers.iter::<i64>().zip(indices);
-            pairs
-                .filter(|(answer, index)| *answer == i64::from(test.label(**index)))
-                .count()
+            AccuracyInput::new(logits, test.labels(indices, &self.device))
         });
-        let correct: usize = correct.sum();
-        vec![Metric::new("accuracy", correct as f32 / test.len() as f32)]
+        Ok(vec![Metric::measured(AccuracyMetric::new(), batches)?])
     }
 }
 

@@ -1,6 +1,7 @@
 use burn::tensor::{Device, Int, Tensor};
+use burn_train::metric::{LossInput, LossMetric};
 
-use super::{DigitImages, Metric, Mnist, Random, Task, mnist::SIDE};
+use super::{DigitImages, Metric, Mnist, Random, Task, TrainingError, mnist::SIDE};
 use crate::models::diffusion::{
     Noise, Stages, UNet2DConfig, UNet2DModel,
     schedulers::{
@@ -119,8 +120,8 @@ impl Drawing {
         Ok(from_patches(sample).clamp(-1.0, 1.0))
     }
 
-    /// The mean squared error of what the model predicts of noisy digits.
-    fn error(
+    /// The mean squared error of what the model predicts of each noisy digit, `[digits]`.
+    fn errors(
         &self,
         model: &UNet2DModel,
         digits: &DigitImages,
@@ -156,7 +157,8 @@ impl Drawing {
             .collect();
         let classes = Tensor::from_data(classes.as_slice(), device);
         let predicted = model.forward(noisy, times, Some(classes));
-        (predicted - wanted).square().mean()
+        let squares = (predicted - wanted).square();
+        squares.flatten::<2>(1, 3).mean_dim(1).squeeze_dim(1)
     }
 }
 
@@ -226,20 +228,21 @@ impl Task for Drawing {
             .map(|_| random.below(train.len()))
             .collect();
         let device = self.device.clone().autodiff();
-        self.error(model, train, &indices, &mut random, &device)
+        self.errors(model, train, &indices, &mut random, &device)
+            .mean()
     }
 
     /// Of the test digits, with noise that is the same every time.
-    fn evaluate(&self, model: &UNet2DModel) -> Vec<Metric> {
+    fn evaluate(&self, model: &UNet2DModel) -> Result<Vec<Metric>, TrainingError> {
         let test = &self.mnist.test;
         let mut random = self.random.fork(u64::MAX);
         let indices: Vec<usize> = (0..test.len()).collect();
-        let sums = indices.chunks(TEST_BATCH).map(|indices| {
-            let error = self.error(model, test, indices, &mut random, &self.device);
-            error.into_scalar::<f32>() * indices.len() as f32
-        });
-        let error = sums.sum::<f32>() / test.len() as f32;
-        vec![Metric::new("squared error", error)]
+        let batches = indices
+            .chunks(TEST_BATCH)
+            .map(|indices| self.errors(model, test, indices, &mut random, &self.device))
+            .map(LossInput::new);
+        let error = Metric::measured(LossMetric::new(), batches)?;
+        Ok(vec![error.named("squared error")])
     }
 }
 

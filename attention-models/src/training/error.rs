@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use burn::tensor::TensorReadError;
+
 /// Why a training run was refused or stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,6 +46,12 @@ pub enum TrainingError {
         /// The settings that were asked for.
         given: String,
     },
+    /// The device failed.
+    #[error("the device failed: {reason}")]
+    Device {
+        /// What it said.
+        reason: String,
+    },
     /// The loss is no number any more.
     #[error(
         "the loss is {loss} at step {step}; accepted: a finite number (a lower learning rate?)"
@@ -54,6 +62,14 @@ pub enum TrainingError {
         /// Its loss.
         loss: f32,
     },
+}
+
+impl From<TensorReadError> for TrainingError {
+    fn from(error: TensorReadError) -> Self {
+        Self::Device {
+            reason: error.to_string(),
+        }
+    }
 }
 
 impl TrainingError {

@@ -1,5 +1,7 @@
-//! Training the reference models: a small loop around Burn's optimiser and schedules that can be
-//! killed at any moment.
+//! Training the reference models: a small loop around Burn's optimiser and schedules and burn-train's
+//! metrics and checkpoints that can be killed at any moment. burn-train's own loop, `Learner`, takes
+//! these models as well; it goes on from the last whole epoch, this one from the last checkpoint
+//! within an epoch, with the same bits.
 //!
 //! What a run does is a function of its seed and of the number of a step: which examples a batch
 //! holds, how they are distorted, where noise falls. A checkpoint therefore holds parameters,
@@ -9,7 +11,7 @@
 //! A [`Task`] says what is trained and on what; [`Trainer`] does it.
 //!
 //! ```
-//! use attention_models::training::{Metric, Task, Trainer, TrainingConfig};
+//! use attention_models::training::{Metric, Task, Trainer, TrainingConfig, TrainingError};
 //! use burn::nn::{Linear, LinearConfig};
 //! use burn::tensor::{Device, Tensor};
 //!
@@ -33,9 +35,9 @@
 //!         error.square().mean()
 //!     }
 //!
-//!     fn evaluate(&self, model: &Linear) -> Vec<Metric> {
+//!     fn evaluate(&self, model: &Linear) -> Result<Vec<Metric>, TrainingError> {
 //!         let doubled = model.forward(Tensor::<2>::ones([1, 1], &model.weight.device()));
-//!         vec![Metric::new("of one", doubled.into_scalar::<f32>())]
+//!         Ok(vec![Metric::new("of one", doubled.try_into_scalar::<f64>()?)])
 //!     }
 //! }
 //!
@@ -54,6 +56,7 @@ mod config;
 mod digits;
 mod drawing;
 mod error;
+mod metric;
 mod mnist;
 mod random;
 mod text;
@@ -65,10 +68,11 @@ pub use config::TrainingConfig;
 pub use digits::Digits;
 pub use drawing::{Drawing, Hand};
 pub use error::TrainingError;
+pub use metric::Metric;
 pub use mnist::{DigitImages, Mnist};
 pub use random::Random;
 pub use text::Text;
-pub use trainer::{Event, Metric, Outcome, Trainer};
+pub use trainer::{Event, Outcome, Trainer};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -88,6 +92,11 @@ pub trait Task {
     /// The mean loss of a step's batch. It must depend on nothing but the model and the step.
     fn loss(&self, model: &Self::Model, step: usize) -> Tensor<1>;
 
-    /// What the model can do on data that it is not trained on; the model passes no gradient.
-    fn evaluate(&self, model: &Self::Model) -> Vec<Metric>;
+    /// What the model can do on data that it is not trained on, by burn-train's metrics
+    /// ([`Metric::measured`]) or others; the model passes no gradient.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainingError::Device`] for a tensor that cannot be read.
+    fn evaluate(&self, model: &Self::Model) -> Result<Vec<Metric>, TrainingError>;
 }

@@ -3,29 +3,9 @@ use std::path::{Path, PathBuf};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, Progress, Saved};
-use super::{Task, TrainingConfig, TrainingError};
-
-/// A named number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Metric {
-    /// What it counts.
-    pub name: String,
-    /// How much.
-    pub value: f32,
-}
-
-impl Metric {
-    /// A metric of this name.
-    pub fn new(name: impl Into<String>, value: f32) -> Self {
-        Self {
-            name: name.into(),
-            value,
-        }
-    }
-}
+use super::{Metric, Task, TrainingConfig, TrainingError};
 
 /// What happens during a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +71,8 @@ impl Trainer {
     ///
     /// [`TrainingError::Config`] for numbers that make no sense, [`TrainingError::OtherRun`] for a
     /// folder with a run of other settings, [`TrainingError::File`] for a checkpoint that cannot be
-    /// read or written, [`TrainingError::Diverged`] for a loss that is no number.
+    /// read or written, [`TrainingError::Device`] for a device that fails,
+    /// [`TrainingError::Diverged`] for a loss that is no number.
     pub fn run<T: Task>(
         &self,
         task: &T,
@@ -123,7 +104,7 @@ impl Trainer {
             let rate = schedule.step();
             let learning_rate = rate.base();
             let loss = task.loss(&model, progress.step);
-            let value = loss.clone().into_scalar::<f32>();
+            let value = loss.clone().try_into_scalar::<f32>()?;
             if !value.is_finite() {
                 return Err(TrainingError::Diverged {
                     step: progress.step,
@@ -141,7 +122,7 @@ impl Trainer {
             let step = progress.step;
             let last = step == self.config.steps;
             if last || step.is_multiple_of(self.config.evaluate_every) {
-                let metrics = task.evaluate(&model.valid());
+                let metrics = task.evaluate(&model.valid())?;
                 observer(Event::Evaluated(step, &metrics));
                 progress.history.push((step, metrics));
             }

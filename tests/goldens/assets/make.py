@@ -55,7 +55,7 @@ def save(name, inputs, outputs, metadata=None):
 
 
 def images():
-    """Grey noise with strokes in it: much like 1, 0, 7 and a line that is no digit."""
+    """Grey noise with strokes in it: a bar, a ring, a seven and a bar that lies."""
     pixels = 0.2 * torch.rand(4, 1, 28, 28, generator=generator(1))
     pixels[0, 0, 5:23, 13:16] = 1.0
     pixels[1, 0, 5:23, 8:20] = 1.0

@@ -25,6 +25,7 @@ pub(super) const GROUP: Group = Group {
         "sched_ddim",
         "sched_euler",
         "sched_dpmpp",
+        "sched_pndm",
         "stable_diffusion",
         "terrain",
     ],
@@ -187,7 +188,10 @@ fn schedule(folder: &Path, inputs: &Inputs) -> Result<Values> {
     let initial = TensorData::new(vec![scheduler.initial_sigma() as f32], Vec::<usize>::new());
     let products = config.noise().init().alphas_cumprod;
     let mut outputs = vec![
-        ("timesteps", TensorData::new(timesteps.clone(), [STEPS])),
+        (
+            "timesteps",
+            TensorData::new(timesteps.clone(), [timesteps.len()]),
+        ),
         ("samples", Tensor::stack::<5>(samples, 0).to_data()),
         ("model_inputs", Tensor::stack::<5>(seen, 0).to_data()),
         ("init_noise_sigma", initial),

@@ -114,18 +114,35 @@ impl Format {
     /// [`CheckpointError::Unwritable`], or [`CheckpointError::Tensors`] with every tensor that
     /// cannot be read from the device or that does not fit the others of a fused one.
     pub fn save<M: Module>(&self, module: &M, folder: &Path) -> Result<(), CheckpointError> {
+        self.save_parts([self.tensors(module)], folder)
+    }
+
+    /// [`save`](Self::save), of a model whose modules have formats of their own for the names of
+    /// their tensors.
+    pub(in crate::models) fn save_parts(
+        &self,
+        parts: impl IntoIterator<Item = Result<FileTensors, Vec<TensorProblem>>>,
+        folder: &Path,
+    ) -> Result<(), CheckpointError> {
         let diffusers = self.config["_class_name"].is_string();
         let file = folder.join(if diffusers {
             "diffusion_pytorch_model.safetensors"
         } else {
             "model.safetensors"
         });
-        let tensors = self
-            .tensors(module)
-            .map_err(|problems| CheckpointError::Tensors {
-                path: file.clone(),
+        let (mut tensors, mut problems) = (FileTensors::new(), Vec::new());
+        for part in parts {
+            match part {
+                Ok(part) => tensors.extend(part),
+                Err(of_part) => problems.extend(of_part),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(CheckpointError::Tensors {
+                path: file,
                 problems,
-            })?;
+            });
+        }
         std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
         write(&file, |partial| {
             let views = tensors.iter().map(|(name, tensor)| (name, tensor.view()));
@@ -141,10 +158,10 @@ impl Format {
     }
 
     /// The file's tensors out of the module's.
-    fn tensors(
+    pub(in crate::models) fn tensors(
         &self,
         module: &impl Module,
-    ) -> Result<BTreeMap<String, FileTensor>, Vec<TensorProblem>> {
+    ) -> Result<FileTensors, Vec<TensorProblem>> {
         let contains = |name: &str| self.shapes.contains_key(name);
         let places = Place::of_all(module, &self.names, self.prefix, contains);
         let stored = module.collect(None, Some(Box::new(BurnToPyTorchAdapter)), false);
@@ -160,7 +177,7 @@ impl Format {
             };
             (name.clone(), tensor)
         });
-        let mut tensors: BTreeMap<_, _> = kept.collect();
+        let mut tensors: FileTensors = kept.collect();
         let mut problems: Vec<_> = places
             .iter()
             .filter_map(|place| {
@@ -186,7 +203,7 @@ impl Format {
         &self,
         place: &Place,
         part: Option<StoredTensor>,
-        tensors: &mut BTreeMap<String, FileTensor>,
+        tensors: &mut FileTensors,
     ) -> Result<(), TensorProblem> {
         let name = &place.location.name;
         let view = place.view(self.heads)?;
@@ -211,7 +228,7 @@ impl Format {
     }
 
     /// The configuration, which names the type that most tensors have.
-    fn config_of(&self, tensors: &BTreeMap<String, FileTensor>) -> Value {
+    fn config_of(&self, tensors: &FileTensors) -> Value {
         let mut config = self.config.clone();
         let largest = tensors.values().max_by_key(|tensor| tensor.bytes.len());
         let name = largest.map(|tensor| match tensor.dtype {
@@ -229,8 +246,11 @@ impl Format {
     }
 }
 
+/// The tensors of a file by their names.
+pub(in crate::models) type FileTensors = BTreeMap<String, FileTensor>;
+
 /// A tensor as it stands in the file.
-struct FileTensor {
+pub(in crate::models) struct FileTensor {
     shape: Vec<usize>,
     dtype: DType,
     bytes: Vec<u8>,

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 
 use super::Clip;
-use crate::models::checkpoint::{Checkpoint, CheckpointError, NameTable};
+use crate::models::checkpoint::{Checkpoint, CheckpointError, Format, NameTable};
 use crate::models::encoder;
 use crate::models::vit::VisionTransformer;
 
@@ -49,12 +49,26 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<Clip, CheckpointErr
     let between = Between {
         logit_scale: Initializer::Zeros.init([1], device),
     };
+    let weights = checkpoint.weights()?;
     Ok(Clip {
         vision: VisionTransformer::load(folder, device)?,
         text: encoder::load_checkpoint(&text, device)?,
-        logit_scale: checkpoint
-            .weights()?
-            .load_into(between, &NAMES)?
-            .logit_scale,
+        logit_scale: weights.load_into(between, &NAMES)?.logit_scale,
+        format: Some(checkpoint.format(&weights, &NAMES)),
     })
+}
+
+pub(super) fn save(clip: &Clip, folder: &Path) -> Result<(), CheckpointError> {
+    let format = Format::of_read(&clip.format, folder)?;
+    let vision = Format::of_read(&clip.vision.format, folder)?;
+    let text = Format::of_read(&clip.text.format, folder)?;
+    let between = Between {
+        logit_scale: clip.logit_scale.clone(),
+    };
+    let parts = [
+        format.tensors(&between),
+        vision.tensors(&clip.vision),
+        text.tensors(&clip.text),
+    ];
+    format.save_parts(parts, folder)
 }

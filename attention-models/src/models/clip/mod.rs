@@ -24,7 +24,7 @@ use attention_core::AttentionError;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::checkpoint::{CheckpointError, find};
+use super::checkpoint::{CheckpointError, Format, find};
 use super::encoder::{Encoder, EncoderInput};
 use super::vit::VisionTransformer;
 
@@ -37,6 +37,9 @@ pub struct Clip {
     pub text: Encoder,
     /// The logarithm of the factor on cosines, `[1]`.
     pub logit_scale: Param<Tensor<1>>,
+    /// Of the folder that was read.
+    #[module(skip)]
+    format: Option<Format>,
 }
 
 /// How images and texts fit each other.
@@ -59,6 +62,15 @@ impl Clip {
     /// architecture, or every tensor of a tower that does not fit.
     pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
         families::load(&find(place)?, device)
+    }
+
+    /// Writes the model as a folder like the one that it was read from, which transformers can read.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: a folder that cannot be written.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        families::save(self, folder.as_ref())
     }
 
     /// Compares images `[images, channels, height, width]` with texts.

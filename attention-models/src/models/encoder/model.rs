@@ -29,7 +29,7 @@ pub struct Encoder {
     config: EncoderConfig,
     /// Of the folder that was read.
     #[module(skip)]
-    pub(super) format: Option<Format>,
+    pub(in crate::models) format: Option<Format>,
 }
 
 impl EncoderConfig {

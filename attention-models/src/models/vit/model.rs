@@ -34,7 +34,7 @@ pub struct VisionTransformer {
     config: VisionTransformerConfig,
     /// Of the folder that was read.
     #[module(skip)]
-    pub(super) format: Option<Format>,
+    pub(in crate::models) format: Option<Format>,
 }
 
 /// What a Vision Transformer computes from a batch of images.

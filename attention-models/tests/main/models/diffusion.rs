@@ -1,12 +1,14 @@
 //! Diffusion: goldens of diffusers, schedulers, and what is refused.
 
+use attention_models::models::checkpoint::{Checkpoint, Format, NameTable, Source::Whole};
 use attention_models::models::diffusion::{
     AutoencoderKl, AutoencoderKlConfig, DiT, DiTConfig, Noise, Plain, Stages,
     UNet2DConditionConfig, UNet2DConditionModel, UNet2DConfig, UNet2DModel,
-    guided::GuidedUNetConfig,
+    guided::{GuidedUNet, GuidedUNetConfig},
     pipeline::StableDiffusion,
     schedulers::{
-        DdimConfig, DdpmConfig, DpmSolverConfig, EulerConfig, Scheduler, SchedulerConfig,
+        DdimConfig, DdpmConfig, DpmSolverConfig, EulerConfig, PndmConfig, Scheduler,
+        SchedulerConfig,
     },
 };
 use burn::tensor::{Device, Int, Tensor, Tolerance};
@@ -94,16 +96,22 @@ fn dpm_solver_steps_as_in_diffusers_on_karras_noise_levels() {
     passes("sched_dpmpp", &SCHEDULED_BY_SIGMA);
 }
 
+#[test]
+fn pndm_steps_as_in_diffusers_with_its_first_step_made_twice() {
+    passes("sched_pndm", &SCHEDULED);
+}
+
 /// A model that knows the one image there is predicts exactly the noise that was added.
 #[test]
 fn every_scheduler_ends_at_the_image_when_the_noise_is_known_exactly() {
     let device = Device::flex();
     let image = Tensor::<4>::full([1, 1, 4, 4], 0.3, &device);
-    let schedulers: [Box<dyn Scheduler>; 4] = [
+    let schedulers: [Box<dyn Scheduler>; 5] = [
         Box::new(DdpmConfig::new().try_init(20).unwrap()),
         Box::new(DdimConfig::new().try_init(20).unwrap()),
         Box::new(EulerConfig::new().try_init(20).unwrap()),
         Box::new(DpmSolverConfig::new().try_init(20).unwrap()),
+        Box::new(PndmConfig::new().try_init(20).unwrap()),
     ];
     for mut scheduler in schedulers {
         let mut noise = Noise::new(3);
@@ -154,6 +162,58 @@ fn a_ddim_step_from_a_clipped_image_keeps_the_noise_that_it_is_asked_to() {
 }
 
 #[test]
+fn a_guided_unet_is_read_and_saved_under_the_names_of_guided_diffusion() {
+    const NAMES: NameTable = NameTable {
+        prefixes: &[],
+        backbone: &[
+            (
+                "input_blocks.{}.{}.Convolution",
+                Whole("input_blocks.{}.{}"),
+            ),
+            ("input_blocks.{}.{}.Residual", Whole("input_blocks.{}.{}")),
+            ("input_blocks.{}.{}.Attention", Whole("input_blocks.{}.{}")),
+            ("output_blocks.{}.{}.Residual", Whole("output_blocks.{}.{}")),
+            (
+                "output_blocks.{}.{}.Attention",
+                Whole("output_blocks.{}.{}"),
+            ),
+        ],
+        heads: &[],
+        ignored: &[],
+    };
+    let device = Device::flex();
+    let made = GuidedUNetConfig::new(32, vec![1, 2], 1, vec![1]).init(&device);
+    let config = serde_json::json!({
+        "architecture": "guided-diffusion UNet, tiny",
+        "image_size": 16, "in_channels": 1, "out_channels": 1, "model_channels": 32,
+        "channel_mult": [1, 2], "num_res_blocks": 1, "attention_levels": [1],
+        "num_head_channels": 32, "norm_groups": 32, "norm_eps": 1e-5,
+        "sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5,
+        "resblock_updown": true, "use_scale_shift_norm": true, "use_new_attention_order": true,
+    });
+    let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let error = made.save(to.path()).unwrap_err().to_string();
+    assert!(error.contains("made, not read"), "{error}");
+    Format::new(config, NAMES).save(&made, from.path()).unwrap();
+    let read = GuidedUNet::load(from.path(), &device).unwrap();
+    read.save(to.path()).unwrap();
+    let [given, expected] = [&to, &from].map(|folder| {
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        let config = checkpoint.config::<serde_json::Value>().unwrap();
+        (config, checkpoint.weights().unwrap().data().unwrap())
+    });
+    assert_eq!(given, expected);
+    let noisy = Tensor::<4>::ones([1, 1, 16, 16], &device);
+    let drawn = |model: &GuidedUNet| {
+        let [sigma, label] = [2.0, 0.5].map(|value| Tensor::from_data([value], &device));
+        model.denoise(noisy.clone(), sigma, label).unwrap()
+    };
+    drawn(&read)
+        .into_data()
+        .assert_eq(&drawn(&made).into_data(), true);
+}
+
+#[test]
 fn a_scheduler_option_that_is_not_offered_is_refused_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("scheduler_config.json");
@@ -167,8 +227,13 @@ fn a_scheduler_option_that_is_not_offered_is_refused_by_its_name() {
     assert!(refusal(sigmas).contains("`use_beta_sigmas` is true; accepted: false"));
     let third = r#"{"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}"#;
     assert!(refusal(third).contains("`solver_order` is 3; accepted: 1, 2"));
-    let other = refusal(r#"{"_class_name": "PNDMScheduler"}"#);
-    assert!(other.contains("the scheduler PNDMScheduler"), "{other}");
+    let runge_kutta = refusal(r#"{"_class_name": "PNDMScheduler"}"#);
+    assert!(runge_kutta.contains("`skip_prk_steps` is false; accepted: true"));
+    let other = refusal(r#"{"_class_name": "UniPCMultistepScheduler"}"#);
+    assert!(
+        other.contains("the scheduler UniPCMultistepScheduler"),
+        "{other}"
+    );
     assert!(other.contains("DDIMScheduler"), "{other}");
 }
 

@@ -57,6 +57,9 @@ pub fn llama_format(config: &DecoderConfig, folder: &Path) -> Result<Format, Che
         "attention_bias": false,
         "mlp_bias": false,
         "tie_word_embeddings": config.tied_head,
+        // Absent ones would be 1 and 2.
+        "bos_token_id": null,
+        "eos_token_id": null,
     });
     let prefix = llama::PREFIXES[0];
     Ok(Format::new(json, llama::FAMILY.names).with_prefix(prefix))

@@ -95,6 +95,7 @@ impl GuidedUNetConfig {
                 convolution([first * self.channel_mult[0], self.outputs], 3, device),
             ),
             config: self.clone(),
+            format: None,
         })
     }
 

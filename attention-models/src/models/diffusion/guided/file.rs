@@ -91,5 +91,8 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<GuidedUNet, Checkpo
     let model = config
         .try_init(device)
         .map_err(|error| checkpoint.invalid_config(error))?;
-    checkpoint.weights()?.load_into(model, &NAMES)
+    let weights = checkpoint.weights()?;
+    let mut model = weights.load_into(model, &NAMES)?;
+    model.format = Some(checkpoint.format(&weights, &NAMES));
+    Ok(model)
 }

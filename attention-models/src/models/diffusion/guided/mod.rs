@@ -21,7 +21,7 @@ use burn::tensor::{Device, Tensor};
 use super::blocks::TimeProjection;
 use super::{AttentionControl, Context, Plain};
 use crate::models::blocks::{convolve, group_norm, silu};
-use crate::models::checkpoint::{CheckpointError, find};
+use crate::models::checkpoint::{CheckpointError, Format, find};
 use crate::ops::accept;
 
 /// How a noise level is given to the model: `250 ln(sigma)`.
@@ -44,6 +44,9 @@ pub struct GuidedUNet {
     pub out: (GroupNorm, SiLU, Conv2d),
     #[module(skip)]
     config: GuidedUNetConfig,
+    /// Of the folder that was read.
+    #[module(skip)]
+    format: Option<Format>,
 }
 
 impl GuidedUNet {
@@ -55,6 +58,15 @@ impl GuidedUNet {
     /// architecture, an option that is not offered, or every tensor that does not fit.
     pub fn load(place: impl AsRef<Path>, device: &Device) -> Result<Self, CheckpointError> {
         file::load(&find(place)?, device)
+    }
+
+    /// Writes the model as a folder like the one that it was read from.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: a folder that cannot be written, or a model that was not read from one.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        let folder = folder.as_ref();
+        Format::of_read(&self.format, folder)?.save(self, folder)
     }
 
     /// The sizes of this model.

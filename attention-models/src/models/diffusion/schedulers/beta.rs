@@ -110,6 +110,16 @@ impl NoiseSchedule {
         (alpha.sqrt(), (1.0 - alpha).sqrt())
     }
 
+    /// Of the product `alpha^2`, what it is `stride` times before `time`; before the first time 1 where
+    /// steps end without noise, else that of the first time.
+    pub(super) fn product_before(&self, time: usize, stride: usize, to_one: bool) -> f64 {
+        match time.checked_sub(stride) {
+            Some(before) => self.alphas_cumprod[before],
+            None if to_one => 1.0,
+            None => self.alphas_cumprod[0],
+        }
+    }
+
     /// `sigma / alpha` at each time, growing.
     pub fn sigmas(&self) -> Vec<f64> {
         let sigma = |alpha: &f64| ((1.0 - alpha) / alpha).sqrt();

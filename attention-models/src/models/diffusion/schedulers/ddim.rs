@@ -57,18 +57,6 @@ impl DdimConfig {
     }
 }
 
-impl Ddim {
-    /// What is left of the image after a step at `time`.
-    fn after(&self, time: usize) -> f64 {
-        let stride = self.noise.times() / self.times.len();
-        match time.checked_sub(stride) {
-            Some(before) => self.noise.alphas_cumprod[before],
-            None if self.config.set_alpha_to_one => 1.0,
-            None => self.noise.alphas_cumprod[0],
-        }
-    }
-}
-
 impl Scheduler for Ddim {
     fn timesteps(&self) -> &[f32] {
         &self.timesteps
@@ -82,7 +70,10 @@ impl Scheduler for Ddim {
         noise: &mut Noise,
     ) -> Tensor<4> {
         let time = self.times[step];
-        let (product, after) = (self.noise.alphas_cumprod[time], self.after(time));
+        let stride = self.noise.times() / self.times.len();
+        let product = self.noise.alphas_cumprod[time];
+        let to_one = self.config.set_alpha_to_one;
+        let after = self.noise.product_before(time, stride, to_one);
         let factors = self.noise.factors(time);
         let prediction = self.config.prediction;
         let image = prediction.image(output.clone(), sample.clone(), factors);

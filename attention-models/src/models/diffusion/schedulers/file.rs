@@ -7,18 +7,19 @@ use serde_json::Value;
 
 use super::{
     BetaSchedule, Clip, DdimConfig, DdpmConfig, DpmSolverConfig, EulerConfig, FinalSigma,
-    NoiseScheduleConfig, Prediction, SchedulerConfig, SolverType, Spacing, TimestepSpacing,
-    Variance,
+    NoiseScheduleConfig, PndmConfig, Prediction, SchedulerConfig, SolverType, Spacing,
+    TimestepSpacing, Variance,
 };
 use crate::models::checkpoint::CheckpointError;
 use crate::models::diffusion::folder::{Offered, offered};
 
 /// The schedulers that are known, by diffusers' names.
-const CLASSES: [&str; 4] = [
+const CLASSES: [&str; 5] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "EulerDiscreteScheduler",
     "DPMSolverMultistepScheduler",
+    "PNDMScheduler",
 ];
 
 /// Options of which nothing else is offered, whatever the scheduler.
@@ -96,6 +97,10 @@ pub(super) fn load(folder: &Path) -> Result<SchedulerConfig, CheckpointError> {
     for option in &OFFERED {
         option.check(&options).map_err(&invalid)?;
     }
+    // Absent, it is false.
+    if class == "PNDMScheduler" && options["skip_prk_steps"] != true {
+        return Err(invalid("`skip_prk_steps` is false; accepted: true".into()));
+    }
     let file: SchedulerFile = parse(&text).map_err(&invalid)?;
     Ok(file.config(class))
 }
@@ -137,6 +142,13 @@ impl SchedulerFile {
                     .with_prediction(prediction)
                     .with_karras(karras)
                     .with_final_sigma(final_sigma),
+            ),
+            "PNDMScheduler" => SchedulerConfig::Pndm(
+                PndmConfig::new()
+                    .with_noise(self.noise())
+                    .with_spacing(self.spacing(TimestepSpacing::Leading))
+                    .with_prediction(prediction)
+                    .with_set_alpha_to_one(self.set_alpha_to_one.unwrap_or(false)),
             ),
             _ => SchedulerConfig::DpmSolver(
                 DpmSolverConfig::new()

@@ -11,6 +11,7 @@ mod ddpm;
 mod dpm_solver;
 mod euler;
 mod file;
+mod pndm;
 mod prediction;
 mod sigmas;
 mod spacing;
@@ -20,6 +21,7 @@ pub use ddim::{Ddim, DdimConfig};
 pub use ddpm::{Ddpm, DdpmConfig, Variance};
 pub use dpm_solver::{DpmSolver, DpmSolverConfig, SolverType};
 pub use euler::{Euler, EulerConfig};
+pub use pndm::{Pndm, PndmConfig};
 pub use prediction::{Clip, Prediction};
 pub use sigmas::FinalSigma;
 pub use spacing::{Spacing, TimestepSpacing};
@@ -98,6 +100,8 @@ pub enum SchedulerConfig {
     Euler(EulerConfig),
     /// [`DpmSolver`]
     DpmSolver(DpmSolverConfig),
+    /// [`Pndm`]
+    Pndm(PndmConfig),
 }
 
 impl SchedulerConfig {
@@ -120,6 +124,7 @@ impl SchedulerConfig {
             Self::Ddim(config) => Box::new(config.try_init(steps)?),
             Self::Euler(config) => Box::new(config.try_init(steps)?),
             Self::DpmSolver(config) => Box::new(config.try_init(steps)?),
+            Self::Pndm(config) => Box::new(config.try_init(steps)?),
         })
     }
 
@@ -130,6 +135,7 @@ impl SchedulerConfig {
             Self::Ddim(config) => &config.noise,
             Self::Euler(config) => &config.noise,
             Self::DpmSolver(config) => &config.noise,
+            Self::Pndm(config) => &config.noise,
         }
     }
 }
