@@ -103,11 +103,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_head(head)
         .init(&training);
     let folder = tempfile::tempdir()?;
-    let learner = Learner::new(Classifier { transformer }, AdamWConfig::new().init(), 3e-3);
+    let learner = Learner::new(Classifier { transformer }, AdamWConfig::new().init(), 1e-2);
     let result = SupervisedTraining::new(folder.path(), bars(256, &training), bars(64, &device))
         .metrics((AccuracyMetric::new(), LossMetric::new()))
         .with_default_checkpointers()
-        .num_epochs(4)
+        .num_epochs(6)
         .launch(learner);
     if let Some(error) = result.error {
         return Err(error.to_string().into());

@@ -93,6 +93,32 @@ fn query_and_key_rows_are_put_back_into_halves() {
 }
 
 #[test]
+fn factors_of_rotations_are_part_of_the_configuration() {
+    let factors = || floats([1.0, 8.0]);
+    let file = llama().tensor("rope_freqs.weight", &[2], 0, factors());
+    let (_folder, path) = file.write();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let config: serde_json::Value = checkpoint.config().unwrap();
+    let rope = &config["rope_parameters"];
+    assert_eq!(rope["rope_type"], "longrope");
+    for field in ["short_factor", "long_factor"] {
+        assert_eq!(rope[field], serde_json::json!([1.0, 8.0]));
+    }
+    assert_eq!(rope["attention_factor"], 1.0);
+    assert!(!checkpoint.weights().unwrap().contains("rope_freqs.weight"));
+
+    let both = llama()
+        .tensor("rope_freqs.weight", &[2], 0, factors())
+        .value("llama.rope.scaling.type", TEXT, text("yarn"));
+    let (_folder, path) = both.write();
+    let error = Checkpoint::open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("is yarn beside `rope_freqs.weight`"),
+        "{error}"
+    );
+}
+
+#[test]
 fn metadata_are_typed() {
     let (_folder, path) = llama().write();
     let file = Gguf::open(&path).unwrap();

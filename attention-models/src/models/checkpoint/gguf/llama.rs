@@ -42,6 +42,9 @@ const LAYER: [(&str, &str); 11] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
+/// What the rotations of each pair are slowed by, as llama.cpp stores Llama 3.1's scaling.
+const ROTATION_FACTORS: &str = "rope_freqs.weight";
+
 /// The `config.json` that Hugging Face's folder of the model would have.
 pub(in crate::models::checkpoint) fn config(
     file: &Gguf,
@@ -121,20 +124,39 @@ fn rope(file: &Gguf, architecture: &str, theta: f64) -> Result<serde_json::Value
         None => "none",
         Some(_) => file.text(&key("type"))?,
     };
-    match kind {
-        "none" => Ok(json!({ "rope_type": "default", "rope_theta": theta })),
-        "linear" => Ok(json!({
+    let factors = file
+        .tensors()
+        .iter()
+        .find(|info| info.name == ROTATION_FACTORS);
+    match (kind, factors) {
+        ("none", Some(info)) => {
+            let factors = values(file, info).map_err(|reason| file.invalid(reason))?;
+            Ok(json!({
+                "rope_type": "longrope",
+                "rope_theta": theta,
+                "original_max_position_embeddings": file.count(&format!("{architecture}.context_length"))?,
+                "short_factor": factors,
+                "long_factor": factors,
+                "attention_factor": 1.0,
+            }))
+        }
+        (other, Some(_)) => Err(file.invalid(format!(
+            "`{}` is {other} beside `{ROTATION_FACTORS}`; accepted: none",
+            key("type")
+        ))),
+        ("none", None) => Ok(json!({ "rope_type": "default", "rope_theta": theta })),
+        ("linear", None) => Ok(json!({
             "rope_type": "linear",
             "rope_theta": theta,
             "factor": file.number(&key("factor"))?,
         })),
-        "yarn" => Ok(json!({
+        ("yarn", None) => Ok(json!({
             "rope_type": "yarn",
             "rope_theta": theta,
             "factor": file.number(&key("factor"))?,
             "original_max_position_embeddings": file.count(&key("original_context_length"))?,
         })),
-        other => Err(file.invalid(format!(
+        (other, None) => Err(file.invalid(format!(
             "`{}` is {other}; accepted: none, linear, yarn",
             key("type")
         ))),
@@ -153,7 +175,8 @@ pub(in crate::models::checkpoint) fn weights(file: &Gguf) -> Result<Weights, Che
     };
     let mut tensors = BTreeMap::new();
     let mut problems = Vec::new();
-    for info in file.tensors() {
+    let parameters = file.tensors().iter();
+    for info in parameters.filter(|info| info.name != ROTATION_FACTORS) {
         let name = hugging_face_name(&info.name);
         match stored(file, info, &name, heads) {
             Ok(tensor) => {
@@ -195,13 +218,8 @@ fn hugging_face_name(name: &str) -> String {
     known().unwrap_or_else(|| name.to_string())
 }
 
-/// One tensor, as `f32`.
-fn stored(
-    file: &Gguf,
-    info: &TensorInfo,
-    name: &str,
-    heads: Option<(usize, usize)>,
-) -> Result<StoredTensor, String> {
+/// How a tensor is stored, and in how many bytes.
+fn layout(info: &TensorInfo) -> Result<(BlockType, usize), String> {
     let Some(kind) = BlockType::of(info.kind) else {
         return Err(format!(
             "its type is {}; accepted: {}",
@@ -212,6 +230,25 @@ fn stored(
     let bytes = kind
         .bytes(&info.shape)
         .ok_or("its rows are not whole blocks")?;
+    Ok((kind, bytes))
+}
+
+/// The values of a small tensor.
+fn values(file: &Gguf, info: &TensorInfo) -> Result<Vec<f32>, String> {
+    let (kind, bytes) = layout(info)?;
+    let stored = info.read(file.path(), bytes);
+    let stored = stored.map_err(|error| format!("`{}`: {error}", info.name))?;
+    Ok(kind.dequantise(&stored))
+}
+
+/// One tensor, as `f32`.
+fn stored(
+    file: &Gguf,
+    info: &TensorInfo,
+    name: &str,
+    heads: Option<(usize, usize)>,
+) -> Result<StoredTensor, String> {
+    let (kind, bytes) = layout(info)?;
     let rotated = match heads {
         Some((queries, _)) if name.contains(".q_proj.") => Some(queries),
         Some((_, keys)) if name.contains(".k_proj.") => Some(keys),
