@@ -1,12 +1,15 @@
 //! `attention classify`: what a Vision Transformer or a Swin Transformer takes a photo for.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor, activation::softmax};
 use clap::Args;
 
-use super::{photo, table::Table};
+use super::{photo, precision::Precision, table::Table};
 use crate::models::checkpoint::{Checkpoint, CheckpointError, find};
 use crate::models::preprocess::ImageProcessor;
 use crate::models::swin::SwinTransformer;
@@ -26,6 +29,9 @@ pub struct ClassifyArgs {
     /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
+    /// The type that the model computes in
+    #[arg(long, default_value = "f32", value_name = "T")]
+    dtype: Precision,
 }
 
 /// A model with a head.
@@ -45,7 +51,7 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
     let device = super::open_device(&args.device)?;
     let folder = find(&args.model)?;
     let checkpoint = Checkpoint::open(&folder)?;
-    let classifier = Classifier::load(&checkpoint, &folder, &device)?;
+    let classifier = Classifier::load(args, &checkpoint, &folder, &device)?;
     let processor = ImageProcessor::load(&folder)?;
     let (resized, area) = processor.plan(photo::size(&source));
     let seen = photo::crop(&photo::resize(&source, resized, processor.resample), area);
@@ -62,14 +68,19 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
 }
 
 impl Classifier {
-    fn load(checkpoint: &Checkpoint, folder: &std::path::Path, device: &Device) -> Result<Self> {
+    fn load(
+        args: &ClassifyArgs,
+        checkpoint: &Checkpoint,
+        folder: &Path,
+        device: &Device,
+    ) -> Result<Self> {
         let class = checkpoint.architecture().unwrap_or_default();
         if class.starts_with("Swin") {
             let model = SwinTransformer::load(folder, device)?;
-            return Ok(Self::Swin(Box::new(model)));
+            return Ok(Self::Swin(Box::new(args.dtype.of(model, device)?)));
         }
         let model = VisionTransformer::load(folder, device)?;
-        Ok(Self::Vit(Box::new(model)))
+        Ok(Self::Vit(Box::new(args.dtype.of(model, device)?)))
     }
 
     fn logits(&self, pixels: Tensor<4>) -> Result<Option<Tensor<2>>> {

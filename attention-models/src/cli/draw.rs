@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use clap::Args;
 use image::{GrayImage, Luma};
 
+use super::precision::Precision;
 use crate::models::checkpoint::find;
 use crate::models::diffusion::UNet2DModel;
 use crate::models::vit::VisionTransformer;
@@ -41,6 +42,9 @@ pub struct DrawArgs {
     /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
+    /// The type that the model computes in
+    #[arg(long, default_value = "f32", value_name = "T")]
+    dtype: Precision,
 }
 
 /// Runs `attention draw`.
@@ -53,7 +57,9 @@ pub fn run(args: &DrawArgs) -> Result<()> {
     let digits = digits(&args.digits)?;
     let device = super::open_device(&args.device)?;
     let folder = find(&args.model)?;
-    let model = UNet2DModel::load(&folder, &device)?;
+    let model = args
+        .dtype
+        .of(UNet2DModel::load(&folder, &device)?, &device)?;
     let hand = Hand {
         steps: args.steps,
         guidance: args.guidance,

@@ -1,9 +1,11 @@
 //! `--dtype`: the type in which a model computes.
 
 use anyhow::{Result, ensure};
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Device, Tensor};
+use burn::module::Module;
+use burn::tensor::{DType, Device, FloatDType};
 use clap::ValueEnum;
+
+use crate::models::cast;
 
 /// The types that `--dtype` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,24 +24,27 @@ impl Precision {
     /// # Errors
     /// A type that the device does not have.
     pub fn of<M: Module>(self, model: M, device: &Device) -> Result<M> {
+        Ok(match self {
+            Self::F32 => model,
+            _ => cast(model, self.on(device)?),
+        })
+    }
+
+    /// The type on a device.
+    ///
+    /// # Errors
+    /// A type that the device does not have.
+    pub fn on(self, device: &Device) -> Result<FloatDType> {
         let dtype = match self {
-            Self::F32 => return Ok(model),
-            Self::F16 => DType::F16,
-            Self::Bf16 => DType::BF16,
+            Self::F32 => FloatDType::F32,
+            Self::F16 => FloatDType::F16,
+            Self::Bf16 => FloatDType::BF16,
         };
         ensure!(
             device.supports_dtype(dtype),
             "`--dtype` is {}, which {device:?} does not have; accepted: f32",
-            dtype.name()
+            DType::from(dtype).name()
         );
-        Ok(model.map(&mut Cast(dtype)))
-    }
-}
-
-struct Cast(DType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
+        Ok(dtype)
     }
 }

@@ -12,7 +12,7 @@ use clap::Args;
 use image::RgbImage;
 
 use super::heatmap::{self, HeatMap};
-use super::photo;
+use super::{photo, precision::Precision};
 use crate::models::checkpoint::find;
 use crate::models::preprocess::{ImageProcessor, Resample, whole_photo_size};
 use crate::models::vit::{RelativePositions, VisionTransformer};
@@ -45,6 +45,9 @@ pub struct SeeArgs {
     /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
+    /// The type that the model computes in
+    #[arg(long, default_value = "f32", value_name = "T")]
+    dtype: Precision,
 }
 
 /// Which of a layer's maps are shown.
@@ -84,7 +87,10 @@ pub fn run(args: SeeArgs) -> Result<()> {
     let source = steps.time("decode", || photo::open(&args.image))?;
     let device = super::open_device(&args.device)?;
     let folder = find(&args.model)?;
-    let model = steps.time("load", || VisionTransformer::load(&folder, &device))?;
+    let model = steps.time("load", || {
+        let model = VisionTransformer::load(&folder, &device)?;
+        args.dtype.of(model, &device)
+    })?;
     let choice = Choice::of(&args, &model)?;
 
     let (view, pixels) = steps.time("preprocess", || {

@@ -12,6 +12,7 @@ use image::{
     imageops::{self, FilterType},
 };
 
+use super::precision::Precision;
 use crate::models::checkpoint::find;
 use crate::models::diffusion::guided::{GuidedUNet, Terrain};
 
@@ -46,6 +47,9 @@ pub struct TerrainArgs {
     /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
+    /// The type that the model computes in
+    #[arg(long, default_value = "f32", value_name = "T")]
+    dtype: Precision,
 }
 
 /// Runs `attention terrain`.
@@ -59,7 +63,9 @@ pub fn run(args: TerrainArgs) -> Result<()> {
     let device = super::open_device(&args.device)?;
     let folder = find(&args.model)?;
     let bar = super::progress(2)?.with_message("load");
-    let model = GuidedUNet::load(&folder, &device)?;
+    let model = args
+        .dtype
+        .of(GuidedUNet::load(&folder, &device)?, &device)?;
     bar.inc(1);
     bar.set_message("draw");
     let clock = Instant::now();

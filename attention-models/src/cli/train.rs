@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
+use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
@@ -53,6 +54,9 @@ pub struct TrainArgs {
     /// that were asked for
     #[arg(long, value_name = "DIR")]
     reader: Option<PathBuf>,
+    /// The type that the model computes in, f32 or bf16; its parameters are kept in f32
+    #[arg(long, default_value = "f32", value_name = "T")]
+    dtype: Precision,
     /// The type that the trained model is written in
     #[arg(long, default_value = "f32", value_name = "T")]
     save_dtype: Precision,
@@ -106,7 +110,7 @@ fn vit(args: &TrainArgs) -> Result<()> {
     let config = TrainingConfig::new(args.steps.unwrap_or(30 * task.steps_per_epoch()))
         .with_learning_rate(2e-3)
         .with_evaluate_every(5 * task.steps_per_epoch());
-    let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
+    let trainer = Trainer::new(args.applied_to(config, &device)?, &args.output, &device);
     let outcome = follow(&trainer, &task)?;
     let model = args.save_dtype.of(outcome.model, &device)?;
     task.save(&model, &args.output)?;
@@ -121,7 +125,7 @@ fn language_model(args: &TrainArgs) -> Result<()> {
     let config = TrainingConfig::new(args.steps.unwrap_or(2000))
         .with_learning_rate(3e-3)
         .with_evaluate_every(250);
-    let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
+    let trainer = Trainer::new(args.applied_to(config, &device)?, &args.output, &device);
     let outcome = follow(&trainer, &task)?;
     println!("{}", task.write(&outcome.model, SAMPLE, args.seed)?);
     let model = args.save_dtype.of(outcome.model, &device)?;
@@ -137,7 +141,7 @@ fn diffusion(args: &TrainArgs) -> Result<()> {
     let config = TrainingConfig::new(args.steps.unwrap_or(1500))
         .with_learning_rate(2e-3)
         .with_evaluate_every(500);
-    let trainer = Trainer::new(args.applied_to(config), &args.output, &device);
+    let trainer = Trainer::new(args.applied_to(config, &device)?, &args.output, &device);
     let outcome = follow(&trainer, &task)?;
     let digits: Vec<u8> = (0..ROWS).flat_map(|_| 0..10).collect();
     let hand = Hand {
@@ -162,15 +166,16 @@ impl TrainArgs {
         folder.context("there is no cache folder; set ATTENTION_CACHE, or give `--data`")
     }
 
-    fn applied_to(&self, config: TrainingConfig) -> TrainingConfig {
+    fn applied_to(&self, config: TrainingConfig, device: &Device) -> Result<TrainingConfig> {
         let warmup = config.steps / 20;
         let rate = self.learning_rate.unwrap_or(config.learning_rate);
         let checkpoints = self.checkpoint_every.unwrap_or(config.checkpoint_every);
-        config
+        Ok(config
             .with_warmup(warmup)
             .with_learning_rate(rate)
             .with_checkpoint_every(checkpoints)
-            .with_seed(self.seed)
+            .with_dtype(self.dtype.on(device)?)
+            .with_seed(self.seed))
     }
 }
 

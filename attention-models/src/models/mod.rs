@@ -3,6 +3,7 @@
 
 pub mod blocks;
 pub mod cache;
+mod cast;
 pub mod checkpoint;
 pub mod clip;
 pub mod decoder;
@@ -17,3 +18,5 @@ pub mod swin;
 #[cfg(feature = "tokenizers")]
 pub mod tokenizer;
 pub mod vit;
+
+pub use cast::cast;

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation::softmax};
 use burn_train::metric::{PerplexityInput, PerplexityMetric};
 use serde_json::{Map, Value, json};
 
@@ -110,7 +110,7 @@ impl Characters {
             let tokens = TensorData::new(seen.to_vec(), [1, seen.len()]);
             let logits = model.try_forward(Tensor::from_data(tokens, &self.device), None)?;
             let last = logits.slice_dim(1, seen.len() - 1..seen.len());
-            let probabilities = softmax(last, 2).into_data();
+            let probabilities = softmax(last.cast(DType::F32), 2).into_data();
             // The character at which the sum of probabilities passes a random number.
             let mut rest = random.uniform();
             let passed = probabilities.iter::<f32>().position(|probability| {
@@ -148,7 +148,7 @@ impl Characters {
 
 /// What the model thinks of each character that follows, `[places, characters]`, and which it is.
 fn predicted(model: &Decoder, [tokens, next]: [Tensor<2, Int>; 2]) -> (Tensor<2>, Tensor<1, Int>) {
-    let logits = model.forward(tokens);
+    let logits = model.forward(tokens).cast(DType::F32);
     let [batch, context, characters] = logits.dims();
     let logits = logits.reshape([batch * context, characters]);
     (logits, next.reshape([batch * context]))

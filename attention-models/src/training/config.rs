@@ -5,6 +5,7 @@ use burn::lr_scheduler::{
     module_lr_scheduler::ModuleLrScheduler, sequential::SequentialLrSchedulerConfig,
 };
 use burn::optim::{AdamWConfig, ModuleOptimizer};
+use burn::tensor::FloatDType;
 
 use super::TrainingError;
 
@@ -32,6 +33,9 @@ pub struct TrainingConfig {
     /// The largest norm of a parameter's gradient.
     #[config(default = 1.0)]
     pub gradient_norm: f32,
+    /// The type in which the model computes; parameters and moments are kept in f32.
+    #[config(default = "FloatDType::F32")]
+    pub dtype: FloatDType,
     /// Everything random follows from it.
     #[config(default = 42)]
     pub seed: u64,
@@ -70,6 +74,10 @@ impl TrainingConfig {
         }
         if !(0.0..=1.0).contains(&self.final_rate) {
             return refuse("final_rate", self.final_rate.to_string(), "from 0 to 1");
+        }
+        // Small gradients vanish in f16.
+        if !matches!(self.dtype, FloatDType::F32 | FloatDType::BF16) {
+            return refuse("dtype", format!("{:?}", self.dtype), "F32, BF16");
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use burn_train::metric::{AccuracyInput, AccuracyMetric};
 use serde_json::json;
 
@@ -142,4 +142,5 @@ fn logits(model: &VisionTransformer, images: Tensor<4>) -> Tensor<2> {
     output
         .logits
         .expect("invariant: the task's model has a head")
+        .cast(DType::F32)
 }

@@ -1,4 +1,4 @@
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use burn_train::metric::{LossInput, LossMetric};
 
 use super::{DigitImages, Metric, Mnist, Random, Task, TrainingError, mnist::SIDE};
@@ -109,7 +109,9 @@ impl Drawing {
         for step in 0..scheduler.timesteps().len() {
             let times = Tensor::full([2 * digits.len()], scheduler.timesteps()[step], &device);
             let both = Tensor::cat(vec![sample.clone(); 2], 0);
-            let output = model.forward(both, times, Some(classes.clone()));
+            let output = model
+                .forward(both, times, Some(classes.clone()))
+                .cast(DType::F32);
             let [asked, any]: [Tensor<4>; 2] = output
                 .chunk(2, 0)
                 .try_into()
@@ -156,7 +158,7 @@ impl Drawing {
             })
             .collect();
         let classes = Tensor::from_data(classes.as_slice(), device);
-        let predicted = model.forward(noisy, times, Some(classes));
+        let predicted = model.forward(noisy, times, Some(classes)).cast(DType::F32);
         let squares = (predicted - wanted).square();
         squares.flatten::<2>(1, 3).mean_dim(1).squeeze_dim(1)
     }

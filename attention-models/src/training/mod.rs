@@ -58,6 +58,7 @@ mod drawing;
 mod error;
 mod metric;
 mod mnist;
+mod precision;
 mod random;
 mod text;
 mod trainer;

@@ -2,10 +2,10 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::checkpoint::{self, Progress, Saved};
-use super::{Metric, Task, TrainingConfig, TrainingError};
+use super::{Metric, Task, TrainingConfig, TrainingError, precision};
 
 /// What happens during a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,20 +103,12 @@ impl Trainer {
         while progress.step < self.config.steps {
             let rate = schedule.step();
             let learning_rate = rate.base();
-            let loss = task.loss(&model, progress.step);
-            let value = loss.clone().try_into_scalar::<f32>()?;
-            if !value.is_finite() {
-                return Err(TrainingError::Diverged {
-                    step: progress.step,
-                    loss: value,
-                });
-            }
-            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            let (loss, gradients) = self.gradients(task, &model, progress.step)?;
             model = optimizer.step(rate, model, gradients);
-            progress.count(value);
+            progress.count(loss);
             observer(Event::Step {
                 step: progress.step,
-                loss: progress.mean_loss.unwrap_or(value),
+                loss: progress.mean_loss.unwrap_or(loss),
                 learning_rate,
             });
             let step = progress.step;
@@ -142,6 +134,30 @@ impl Trainer {
                 .unwrap_or_default(),
             history,
         })
+    }
+
+    /// The loss of a step's batch, and what it asks of each parameter.
+    fn gradients<T: Task>(
+        &self,
+        task: &T,
+        model: &T::Model,
+        step: usize,
+    ) -> Result<(f32, GradientsParams), TrainingError> {
+        let copy;
+        let model = match self.config.dtype {
+            FloatDType::F32 => model,
+            dtype => {
+                copy = precision::copy_in(model, dtype);
+                &copy
+            }
+        };
+        let loss = task.loss(model, step);
+        let value = loss.clone().try_into_scalar::<f32>()?;
+        if !value.is_finite() {
+            return Err(TrainingError::Diverged { step, loss: value });
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), model);
+        Ok((value, precision::widened(gradients, model)))
     }
 
     fn check_same_run(&self, saved: &Saved, asked: &Progress) -> Result<(), TrainingError> {

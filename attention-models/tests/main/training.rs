@@ -17,7 +17,7 @@ use attention_models::training::{
     Batches, Characters, Digits, Drawing, Event, Hand, Mnist, Random, Task, Text, Trainer,
     TrainingConfig, TrainingError,
 };
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 const DIGITS: usize = 40;
 
@@ -105,6 +105,38 @@ fn a_stopped_run_goes_on_to_the_bits_of_one_that_was_not() {
     for (resumed, whole) in bits(&resumed.model).iter().zip(&bits(&whole.model)) {
         resumed.assert_eq(whole, true);
     }
+}
+
+#[test]
+fn a_model_that_computes_in_bf16_learns_and_keeps_its_parameters_in_f32() {
+    let device = Device::flex();
+    let [data, run] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let task = task(data.path(), &device);
+    // How far the loss falls; also the trained model's parameters.
+    let trained = |dtype| {
+        let mut losses = Vec::new();
+        let mut note = |event: Event<'_>| {
+            if let Event::Step { loss, .. } = event {
+                losses.push(loss);
+            }
+        };
+        let folder = run.path().join(format!("{dtype:?}"));
+        let trainer = Trainer::new(short_run(60).with_dtype(dtype), &folder, &device);
+        let model = trainer.run(&task, &mut note).unwrap().model;
+        (losses[0] - losses[59], bits(&model))
+    };
+    let (fall, _) = trained(FloatDType::F32);
+    let (fall_in_bf16, parameters) = trained(FloatDType::BF16);
+    assert!(
+        fall > 0.0 && fall_in_bf16 > 0.7 * fall,
+        "{fall_in_bf16}, {fall}"
+    );
+    assert!(parameters.iter().all(|data| data.dtype() == DType::F32));
+
+    let config = short_run(60).with_dtype(FloatDType::F16);
+    let error = Trainer::new(config, run.path(), &device).run(&task, &mut |_| {});
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "`dtype` is F16; accepted: F32, BF16");
 }
 
 #[test]

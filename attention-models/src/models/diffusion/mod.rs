@@ -14,7 +14,6 @@
 //! Attention maps of all of them are shown and edited through [`AttentionControl`].
 
 pub mod blocks;
-mod cast;
 mod control;
 pub mod dit;
 mod folder;

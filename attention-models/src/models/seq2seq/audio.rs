@@ -30,6 +30,7 @@ impl AudioFrontEnd {
 
     /// `[batch, channels, frames]` to `[batch, frames / 2, hidden_size]`, rounded up.
     pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
+        let features = features.cast(self.conv1.weight.dtype());
         let features = gelu(self.conv1.forward(features));
         gelu(self.conv2.forward(features)).swap_dims(1, 2)
     }

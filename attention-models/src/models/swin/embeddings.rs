@@ -62,6 +62,7 @@ impl SwinEmbeddings {
                 ),
             });
         }
+        let pixel_values = pixel_values.cast(self.projection.weight.dtype());
         let side = self.patch_size;
         let (rows, columns) = (height.div_ceil(side), width.div_ceil(side));
         let (below, right) = (rows * side - height, columns * side - width);

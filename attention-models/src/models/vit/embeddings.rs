@@ -93,6 +93,7 @@ impl Embeddings {
     pub fn forward(&self, pixel_values: Tensor<4>) -> Result<Tensor<3>, AttentionError> {
         let grid = self.grid(&pixel_values)?;
         let batch = pixel_values.dims()[0];
+        let pixel_values = pixel_values.cast(self.projection.weight.dtype());
         let patches = self.projection.forward(self.patches(pixel_values, grid));
         let in_front = |token: &Param<Tensor<3>>| {
             let [_, count, width] = token.dims();

@@ -58,7 +58,8 @@ impl TimestepEmbedding {
 
     /// `[batch, projection] -> [batch, width]`
     pub fn forward(&self, projected: Tensor<2>) -> Tensor<2> {
+        let dtype = self.linear_1.weight.dtype();
         self.linear_2
-            .forward(silu(self.linear_1.forward(projected)))
+            .forward(silu(self.linear_1.forward(projected.cast(dtype))))
     }
 }

@@ -227,8 +227,9 @@ impl DiT {
         let grid = [height, width].map(|length| length / self.config.patch_size);
         let mut context = Context::new(None, control);
 
-        let tokens = to_tokens(self.pos_embed.proj.forward(latents));
-        let positions = self.positions(grid, &tokens.device());
+        let dtype = self.pos_embed.proj.weight.dtype();
+        let tokens = to_tokens(self.pos_embed.proj.forward(latents.cast(dtype)));
+        let positions = self.positions(grid, &tokens.device()).cast(dtype);
         let tokens = self
             .transformer_blocks
             .iter()

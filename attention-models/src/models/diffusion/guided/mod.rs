@@ -110,7 +110,7 @@ impl GuidedUNet {
             let layers = block.iter();
             layers.fold(x, |x, layer| layer.forward(x, &embedding, context))
         };
-        let mut x = sample;
+        let mut x = sample.cast(embedding.dtype());
         let mut skips = Vec::new();
         for block in &self.input_blocks {
             x = run(x, block, &mut context);
@@ -152,7 +152,7 @@ impl GuidedUNet {
         let input = noisy.clone() * column(total.recip());
         let times = sigma.log() * TIME_SCALE;
         let output = self.try_forward(input, times, labels, &mut Plain)?;
-        let image = output * column(of_output) + noisy * column(skip);
+        let image = output.cast(noisy.dtype()) * column(of_output) + noisy * column(skip);
         Ok(image.clamp(-1.0, 1.0))
     }
 
@@ -189,5 +189,6 @@ impl GuidedUNet {
 }
 
 fn embed((first, activation, second): &(Linear, SiLU, Linear), x: Tensor<2>) -> Tensor<2> {
+    let x = x.cast(first.weight.dtype());
     second.forward(activation.forward(first.forward(x)))
 }

@@ -26,7 +26,7 @@ impl GuidedUNet {
     /// Draws a terrain in one step, from the noise of a seed: of `difficulty` 1, flat, to 100, steep.
     ///
     /// # Errors
-    /// [`AttentionError::Value`] for another difficulty.
+    /// [`AttentionError::Value`] for another difficulty, or a type of weights in which the model overflows.
     pub fn terrain(
         &self,
         difficulty: usize,
@@ -46,6 +46,16 @@ impl GuidedUNet {
         let noise = Noise::new(seed).normal([1, self.config.inputs, size, size], device);
         let image = self.denoise(noise.mul_scalar(sigma), one(sigma), one(label))?;
         let values: Vec<f32> = image.into_data().iter::<f32>().collect();
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(AttentionError::Value {
+                argument: "dtype",
+                given: format!(
+                    "{:?}, in which the model overflows",
+                    self.out.2.weight.dtype()
+                ),
+                accepted: "F32, BF16".into(),
+            });
+        }
         Ok(Terrain::of(size, &values))
     }
 }

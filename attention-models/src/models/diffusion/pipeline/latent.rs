@@ -119,17 +119,16 @@ impl LatentDiffusion {
         };
 
         let device = noise.device();
-        // The UNet may compute in a smaller type; the steps, which add up, do not.
-        let (dtype, steps_dtype) = (self.unet.conv_in.weight.dtype(), noise.dtype());
-        let text = text.cast(dtype);
+        let dtype = noise.dtype();
         let mut latents = noise.mul_scalar(scheduler.initial_sigma());
         for (step, &time) in timesteps.iter().enumerate() {
             control.begin_step(step, timesteps.len());
             let input = scheduler.model_input(latents.clone(), step);
-            let input = Tensor::cat(vec![input; passes], 0).cast(dtype);
+            let input = Tensor::cat(vec![input; passes], 0);
             let times = Tensor::<1>::full([passes * images], time, &device);
             let output = self.unet.try_forward(input, times, text.clone(), control)?;
-            let output = output.cast(steps_dtype);
+            // The UNet may compute in a smaller type; the steps, which add up, do not.
+            let output = output.cast(dtype);
             let output = if guided {
                 let without = output.clone().slice_dim(0, ..images);
                 let with = output.slice_dim(0, images..);

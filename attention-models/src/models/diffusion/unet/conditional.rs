@@ -4,7 +4,7 @@ use attention_core::{AttentionError, MAX_HEAD_DIM};
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{GroupNorm, conv::Conv2d};
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::{Body, Stages, files, refuse};
 use crate::models::checkpoint::{CheckpointError, find};
@@ -12,14 +12,14 @@ use crate::models::diffusion::blocks::{
     DownBlock, MidBlock, SpatialTransformer, SpatialTransformerConfig, TimeProjection,
     TimestepEmbedding, TransformerBlockConfig, UpBlock,
 };
-use crate::models::diffusion::{AttentionControl, Context, Plain, cast::cast, folder::save};
+use crate::models::diffusion::{AttentionControl, Context, Plain, folder::save};
 use crate::ops::accept;
 
 /// The sizes and variants of a [`UNet2DConditionModel`].
 ///
 /// ```
 /// use attention_models::models::diffusion::{Stages, UNet2DConditionConfig};
-/// use burn::tensor::{Device, FloatDType, Tensor};
+/// use burn::tensor::{Device, Tensor};
 ///
 /// let device = Device::flex();
 /// let stages = Stages::new(vec![32, 64], 1, vec![false, true]);
@@ -166,12 +166,6 @@ impl UNet2DConditionModel {
         save(self, files::conditional(&self.config), folder.as_ref())
     }
 
-    /// The model with weights of another type, in which it then computes; latents and texts come
-    /// in that type too.
-    pub fn cast(self, dtype: impl Into<FloatDType>) -> Self {
-        cast(self, dtype.into())
-    }
-
     /// The sizes and variants of this model.
     pub fn config(&self) -> &UNet2DConditionConfig {
         &self.config
@@ -211,7 +205,8 @@ impl UNet2DConditionModel {
             });
         }
         let projected = self.config.time.forward(timesteps, stages.channels[0]);
-        let time = self.time_embedding.forward(projected.cast(sample.dtype()));
+        let time = self.time_embedding.forward(projected);
+        let text = text.cast(self.conv_in.weight.dtype());
         let body = Body {
             conv_in: &self.conv_in,
             down_blocks: &self.down_blocks,

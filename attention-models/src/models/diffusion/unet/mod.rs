@@ -41,7 +41,9 @@ impl<A: SpatialMixer> Body<'_, A> {
         mut context: Context,
     ) -> Result<Tensor<4>, AttentionError> {
         let time = silu(time);
-        let mut x = self.conv_in.forward(sample);
+        let mut x = self
+            .conv_in
+            .forward(sample.cast(self.conv_in.weight.dtype()));
         let mut skips = vec![x.clone()];
         for block in self.down_blocks {
             x = block.forward(x, &time, &mut skips, &mut context);
