@@ -78,7 +78,7 @@ fn the_writer_of_plays_computes_and_writes_what_transformers_does_with_it() {
 
     let ids = |tokens: TensorData| tokens.iter::<i64>().collect::<Vec<_>>();
     let prompt = ids(tokens.slice_dim(1, 0..16).into_data());
-    let state = Prompt::left_padded(&[prompt.clone()], 0).unwrap();
+    let state = Prompt::left_padded(std::slice::from_ref(&prompt), 0).unwrap();
     let cache = model.cache(&state, 24).unwrap();
     let answer = generate(&model, state, cache, GenerationConfig::new(24)).unwrap();
     assert_eq!(

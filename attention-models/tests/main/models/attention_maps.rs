@@ -29,7 +29,7 @@ fn class_attention_is_the_class_row_of_the_chosen_layer() {
         .flat_map(|name| devices().into_iter().map(move |device| (name, device)))
     {
         let (images, attentions) = images_and_attentions(name, &device);
-        let model = VisionTransformer::load(&golden(name), &device).unwrap();
+        let model = VisionTransformer::load(golden(name), &device).unwrap();
         let [layers, batch, heads, tokens, _] = attentions.shape().dims();
         let all: &[f32] = attentions.as_slice().unwrap();
         for layer in 0..layers {
@@ -86,7 +86,7 @@ fn rollout_is_the_class_row_of_the_product_of_all_layers() {
         .flat_map(|name| devices().into_iter().map(move |device| (name, device)))
     {
         let (images, attentions) = images_and_attentions(name, &device);
-        let model = VisionTransformer::load(&golden(name), &device).unwrap();
+        let model = VisionTransformer::load(golden(name), &device).unwrap();
         let rollout = model.class_rollout(images).unwrap();
         let [batch, tokens] = rollout.dims();
         assert_close(
@@ -99,7 +99,7 @@ fn rollout_is_the_class_row_of_the_product_of_all_layers() {
 #[test]
 fn a_rollout_of_more_tokens_than_one_block_of_rows_sums_to_one() {
     let device = Device::flex();
-    let model = VisionTransformer::load(&golden("dinov2"), &device).unwrap();
+    let model = VisionTransformer::load(golden("dinov2"), &device).unwrap();
     let image = Tensor::random(
         [1, 3, 136, 144],
         burn::tensor::Distribution::Default,
@@ -114,7 +114,7 @@ fn a_rollout_of_more_tokens_than_one_block_of_rows_sums_to_one() {
 #[test]
 fn a_layer_that_is_not_there_is_refused_with_the_layers_that_are() {
     let device = Device::flex();
-    let model = VisionTransformer::load(&golden("vit"), &device).unwrap();
+    let model = VisionTransformer::load(golden("vit"), &device).unwrap();
     let error = model
         .class_attention(Tensor::zeros([1, 3, 32, 32], &device), 2)
         .unwrap_err();

@@ -15,7 +15,7 @@ fn both_towers_of_clip_compute_what_transformers_computes() {
 #[test]
 fn the_vision_tower_of_a_folder_of_both_is_a_vision_transformer() {
     let device = Device::flex();
-    let model = VisionTransformer::load(&golden("clip"), &device).unwrap();
+    let model = VisionTransformer::load(golden("clip"), &device).unwrap();
     let output = model.forward(Tensor::zeros([1, 3, 32, 32], &device));
     assert_eq!(output.logits.unwrap().dims(), [1, 16]);
 }

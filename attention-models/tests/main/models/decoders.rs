@@ -87,7 +87,7 @@ fn diffllama_computes_what_transformers_computes() {
 }
 
 pub(super) fn model(name: &str) -> Decoder {
-    Decoder::load(&golden(name), &Device::flex()).unwrap()
+    Decoder::load(golden(name), &Device::flex()).unwrap()
 }
 
 fn tokens(rows: &[Vec<i64>]) -> Tensor<2, Int> {
@@ -213,7 +213,7 @@ fn a_token_beyond_the_vocabulary_is_refused() {
 
 #[test]
 fn the_folder_of_another_model_is_refused_with_the_known_ones() {
-    let refusal = Decoder::load(&golden("vit"), &Device::flex()).unwrap_err();
+    let refusal = Decoder::load(golden("vit"), &Device::flex()).unwrap_err();
     let (found, accepted) = match refusal {
         CheckpointError::Architecture {
             found, accepted, ..

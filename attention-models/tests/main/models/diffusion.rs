@@ -61,14 +61,14 @@ fn stable_diffusion_draws_what_diffusers_draws() {
 
 #[test]
 fn a_prompt_is_its_words_and_its_vectors() {
-    let model = StableDiffusion::load(&golden("stable_diffusion"), &Device::flex()).unwrap();
+    let model = StableDiffusion::load(golden("stable_diffusion"), &Device::flex()).unwrap();
     let prompt = model.prompt("A photo of a cat").unwrap();
     let words: Vec<_> = prompt.words.iter().map(|word| word.text.as_str()).collect();
     assert_eq!(words, ["a", "photo", "of", "a", "cat"]);
     assert_eq!(prompt.embedding.dims(), [1, 77, 32]);
     let long = model.prompt(&"fox ".repeat(200)).unwrap();
     assert_eq!(long.embedding.dims(), [1, 77, 32]);
-    let refusal = StableDiffusion::load(&golden("vae_kl"), &Device::flex()).unwrap_err();
+    let refusal = StableDiffusion::load(golden("vae_kl"), &Device::flex()).unwrap_err();
     assert!(
         refusal.to_string().contains("model_index.json"),
         "{refusal}"
@@ -239,14 +239,14 @@ fn a_scheduler_option_that_is_not_offered_is_refused_by_its_name() {
 
 #[test]
 fn a_folder_of_another_class_is_refused_with_the_class_that_is_read() {
-    let refusal = UNet2DConditionModel::load(&golden("vae_kl"), &Device::flex()).unwrap_err();
+    let refusal = UNet2DConditionModel::load(golden("vae_kl"), &Device::flex()).unwrap_err();
     let refusal = refusal.to_string();
     assert!(
         refusal.contains("the architecture AutoencoderKL"),
         "{refusal}"
     );
     assert!(refusal.contains("UNet2DConditionModel"), "{refusal}");
-    assert!(AutoencoderKl::load(&golden("dit"), &Device::flex()).is_err());
+    assert!(AutoencoderKl::load(golden("dit"), &Device::flex()).is_err());
 }
 
 /// The largest difference of two images.

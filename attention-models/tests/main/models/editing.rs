@@ -99,7 +99,7 @@ fn maps_are_taken_over_only_in_the_first_part_of_the_steps() {
 
 /// The golden's pipeline, and texts of five tokens that differ at the third.
 fn pipeline(device: &Device) -> (LatentDiffusion, Guidance, SamplingConfig) {
-    let model = LatentDiffusion::load(&golden("stable_diffusion"), device).unwrap();
+    let model = LatentDiffusion::load(golden("stable_diffusion"), device).unwrap();
     let mut noise = Noise::new(11);
     let first = noise.normal::<3>([1, 5, 32], device);
     let other = noise.normal::<3>([1, 1, 32], device);

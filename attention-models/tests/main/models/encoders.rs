@@ -125,7 +125,7 @@ fn sizes_that_do_not_fit_are_refused() {
 
 #[test]
 fn an_unknown_architecture_lists_the_known_ones() {
-    let refusal = Encoder::load(&golden("vit"), &Device::flex()).unwrap_err();
+    let refusal = Encoder::load(golden("vit"), &Device::flex()).unwrap_err();
     let CheckpointError::Architecture {
         found, accepted, ..
     } = refusal
@@ -141,7 +141,7 @@ fn an_unknown_architecture_lists_the_known_ones() {
     ] {
         assert!(accepted.contains(&class), "{accepted:?}");
     }
-    let refusal = Deberta::load(&golden("bert"), &Device::flex()).unwrap_err();
+    let refusal = Deberta::load(golden("bert"), &Device::flex()).unwrap_err();
     assert!(refusal.to_string().ends_with("accepted: DebertaV2Model"));
 }
 
@@ -207,8 +207,8 @@ fn clip_pools_the_first_end_of_text_token_under_both_conventions() {
 fn deberta_in_training_computes_the_same_and_teaches_the_learned_distances() {
     for device in devices() {
         let autodiff = device.clone().autodiff();
-        let model = Deberta::load(&golden("deberta_v2"), &device).unwrap();
-        let trained = Deberta::load(&golden("deberta_v2"), &autodiff).unwrap();
+        let model = Deberta::load(golden("deberta_v2"), &device).unwrap();
+        let trained = Deberta::load(golden("deberta_v2"), &autodiff).unwrap();
         let input = |device| EncoderInput::new(tokens(&[&[5, 9, 13, 21, 8, 30, 44]], device));
         let expected = model.forward(input(&device)).last_hidden_state;
         let states = trained.forward(input(&autodiff)).last_hidden_state;
@@ -250,13 +250,13 @@ fn a_saved_encoder_has_the_files_that_it_was_read_from() {
     let device = Device::flex();
     for name in ["bert", "modernbert", "clip_text"] {
         let folder = tempfile::tempdir().unwrap();
-        let model = Encoder::load(&golden(name), &device).unwrap();
+        let model = Encoder::load(golden(name), &device).unwrap();
         model.save(folder.path()).unwrap();
         assert_eq!(weights(folder.path()), weights(&golden(name)), "{name}");
         Encoder::load(folder.path(), &device).unwrap();
     }
     let folder = tempfile::tempdir().unwrap();
-    let model = Deberta::load(&golden("deberta_v2"), &device).unwrap();
+    let model = Deberta::load(golden("deberta_v2"), &device).unwrap();
     model.save(folder.path()).unwrap();
     assert_eq!(weights(folder.path()), weights(&golden("deberta_v2")));
 }

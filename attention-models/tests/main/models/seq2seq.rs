@@ -107,7 +107,7 @@ fn token_by_token_the_decoder_computes_what_it_computes_at_once() {
 #[test]
 fn padding_of_the_source_changes_nothing() {
     for device in devices() {
-        let model = Seq2Seq::load(&golden("marian"), &device).unwrap();
+        let model = Seq2Seq::load(golden("marian"), &device).unwrap();
         let target = || tokens(&[0, 20, 21], &device);
         let whole = model.forward(Source::text(tokens(&[7, 8, 9], &device)), target());
         let padding = Tensor::<2, Bool>::from_data([[false, false, false, true]], &device);
@@ -119,7 +119,7 @@ fn padding_of_the_source_changes_nothing() {
 #[test]
 fn a_search_with_one_beam_finds_what_greed_finds() {
     let device = Device::flex();
-    let model = Seq2Seq::load(&golden("bart"), &device).unwrap();
+    let model = Seq2Seq::load(golden("bart"), &device).unwrap();
     let config = GenerationConfig::new(6);
     let source = || Source::text(tokens(&[7, 8, 9], &device));
     let greedy = model.generate(source(), &config).unwrap();
@@ -130,7 +130,7 @@ fn a_search_with_one_beam_finds_what_greed_finds() {
 
 #[test]
 fn a_checkpoint_says_how_its_targets_begin_and_end() {
-    let model = Seq2Seq::load(&golden("bart"), &Device::flex()).unwrap();
+    let model = Seq2Seq::load(golden("bart"), &Device::flex()).unwrap();
     let generation = &model.config().generation;
     assert_eq!(generation.start_token, 2);
     assert_eq!(generation.end_tokens, [2]);
@@ -152,7 +152,7 @@ fn a_target_longer_than_the_position_table_is_refused() {
 #[test]
 fn text_where_sound_belongs_and_sound_of_other_channels_are_refused() {
     let device = Device::flex();
-    let model = Seq2Seq::load(&golden("whisper"), &device).unwrap();
+    let model = Seq2Seq::load(golden("whisper"), &device).unwrap();
     let refusal = model.encode(Source::text(tokens(&[7], &device)));
     assert_eq!(
         refusal.unwrap_err().to_string(),
@@ -167,7 +167,7 @@ fn text_where_sound_belongs_and_sound_of_other_channels_are_refused() {
 
 #[test]
 fn an_unknown_architecture_lists_the_known_ones() {
-    let refusal = Seq2Seq::load(&golden("bert"), &Device::flex()).unwrap_err();
+    let refusal = Seq2Seq::load(golden("bert"), &Device::flex()).unwrap_err();
     let CheckpointError::Architecture { accepted, .. } = refusal else {
         panic!("another refusal: {refusal}");
     };
@@ -187,7 +187,7 @@ fn a_saved_encoder_decoder_has_the_files_that_it_was_read_from() {
     let device = Device::flex();
     for name in ["t5", "marian", "bart", "whisper"] {
         let folder = tempfile::tempdir().unwrap();
-        let model = Seq2Seq::load(&golden(name), &device).unwrap();
+        let model = Seq2Seq::load(golden(name), &device).unwrap();
         model.save(folder.path()).unwrap();
         assert_eq!(weights(folder.path()), weights(&golden(name)), "{name}");
     }

@@ -43,7 +43,7 @@ fn logits(model: &VisionTransformer) -> TensorData {
 
 #[test]
 fn weights_in_shards_are_one_model() {
-    let whole = VisionTransformer::load(&golden("vit"), &Device::flex()).unwrap();
+    let whole = VisionTransformer::load(golden("vit"), &Device::flex()).unwrap();
     let folder = copy();
     shard(folder.path());
     let sharded = VisionTransformer::load(folder.path(), &Device::flex()).unwrap();
@@ -120,7 +120,7 @@ fn convert(folder: &Path, dtype: Dtype, half: impl Fn(f32) -> [u8; 2]) {
 
 #[test]
 fn weights_of_16_bits_are_read_as_32_bits() {
-    let whole = VisionTransformer::load(&golden("vit"), &Device::flex()).unwrap();
+    let whole = VisionTransformer::load(golden("vit"), &Device::flex()).unwrap();
     let kept = |value: f32, bits: u32| {
         let step = 1u32 << bits;
         f32::from_bits(value.to_bits() & !(step - 1))

@@ -163,7 +163,7 @@ fn sizes_and_folders_that_do_not_fit_are_refused() {
         refused(config),
         "`heads` is 5; accepted: a divisor of 32, the width of stage 1"
     );
-    let error = SwinTransformer::load(&golden("vit"), &Device::flex()).unwrap_err();
+    let error = SwinTransformer::load(golden("vit"), &Device::flex()).unwrap_err();
     let CheckpointError::Architecture { accepted, .. } = error else {
         panic!("{error}");
     };

@@ -13,7 +13,7 @@ fn small() -> VisionTransformerConfig {
 #[test]
 fn images_of_another_shape_are_refused_with_the_shapes_that_fit() {
     let device = Device::flex();
-    let model = VisionTransformer::load(&golden("vit"), &device).unwrap();
+    let model = VisionTransformer::load(golden("vit"), &device).unwrap();
     for shape in [
         [1, 3, 33, 32],
         [1, 4, 32, 32],
@@ -39,7 +39,7 @@ fn images_of_another_shape_are_refused_with_the_shapes_that_fit() {
 #[test]
 fn forward_finishes_the_last_hidden_state() {
     let device = Device::flex();
-    let model = VisionTransformer::load(&golden("deit"), &device).unwrap();
+    let model = VisionTransformer::load(golden("deit"), &device).unwrap();
     let image = Tensor::random([2, 3, 32, 32], Distribution::Default, &device);
     let states = model.hidden_states(image.clone()).unwrap();
     assert_eq!(states.len(), model.layers.len() + 1);
@@ -135,7 +135,7 @@ fn gradients_reach_every_kind_of_parameter() {
 #[test]
 fn relative_positions_fit_images_of_the_trained_size_only() {
     let device = Device::flex();
-    let model = VisionTransformer::load(&golden("beit"), &device).unwrap();
+    let model = VisionTransformer::load(golden("beit"), &device).unwrap();
     let error = model
         .try_forward(Tensor::zeros([1, 3, 40, 32], &device))
         .unwrap_err()
