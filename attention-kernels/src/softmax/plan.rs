@@ -5,6 +5,15 @@ use cubecl::ir::{DeviceProperties, ElemType, FloatKind};
 use super::exponential::Exponential;
 use crate::tile::{RowTile, Spread};
 
+/// Rows of a cube where lanes are units: the smallest block of a map.
+const ROWS: usize = 64;
+/// The widest vectors that units load.
+const MAX_WIDTH: usize = 4;
+/// The widest vector register of a processor, in numbers of 32 bits.
+const VECTOR_LANES: u32 = 16;
+/// Sums of the first product that fit a processor's registers beside what they are made of.
+const VECTOR_SUMS: usize = 16;
+
 /// The shape of a launch on one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -163,32 +172,45 @@ impl Plan {
             Walk::Forward => 512,
             Walk::Backward => 256,
         };
-        let tokens = (budget / dim.max(1)).clamp(1, 8);
         let software = is_software(properties);
+        let narrow = elem.size() < 4;
+        let converts = narrow && walk == Walk::Forward && has_vector_planes(properties);
+        // Two rows for each element that a vector register converts; half as many tokens and
+        // dimensions keep the sums in the registers of a processor.
+        let groups = if converts { 2 } else { 1 };
+        let tokens = (budget / (groups * dim.max(1))).clamp(1, 8 / groups);
+        let max_width = if converts {
+            (VECTOR_SUMS / (groups * tokens)).min(MAX_WIDTH)
+        } else {
+            MAX_WIDTH
+        };
         Self {
             tile: RowTile {
-                groups: 1,
+                groups,
                 tokens,
                 block: tokens,
-                dims: 8,
+                dims: 8 / groups,
                 unroll: true,
                 // LLVM branches for every lane of an access of 16 bits, and a software
                 // rasterizer has it compile one per chunk: seconds for long rows.
-                staged: software && elem.size() < 4,
+                staged: software && narrow,
                 unpacks: false,
                 lent: false,
                 spread: Spread::Lane,
                 terms: 1,
             },
             lanes: 1,
-            units: properties.hardware.max_units_per_cube.min(64),
+            units: properties
+                .hardware
+                .max_units_per_cube
+                .min((ROWS / groups) as u32),
             tile_per_unit: false,
             exponential: if software {
                 Exponential::Polynomial
             } else {
                 Exponential::Native
             },
-            max_width: 4,
+            max_width,
         }
     }
 }
@@ -196,4 +218,51 @@ impl Plan {
 /// Whether a device is a software rasterizer, or a browser that does not say what it runs on.
 pub(crate) fn is_software(properties: &DeviceProperties) -> bool {
     properties.identity.physical.is_none()
+}
+
+/// Whether a plane is a vector register of a processor. It has no arithmetic in 16 bits, and an element
+/// that all lanes read alike costs it three instructions before it is multiplied; one of 32 bits costs
+/// none.
+fn has_vector_planes(properties: &DeviceProperties) -> bool {
+    is_software(properties) && properties.hardware.plane_size_max <= VECTOR_LANES
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use cubecl::Device;
+
+    use super::*;
+
+    /// The forward's plan on a device without a card, with planes of so many lanes.
+    fn plan(plane: u32, dim: usize, elem: FloatKind) -> Plan {
+        let mut properties: DeviceProperties = Device::cpu()
+            .expect("the feature is on")
+            .client()
+            .properties()
+            .clone();
+        properties.hardware.num_cpu_cores = None;
+        properties.hardware.max_units_per_cube = 1024;
+        properties.hardware.plane_size_max = plane;
+        Plan::new(&properties, Walk::Forward, dim, ElemType::Float(elem))
+    }
+
+    #[test]
+    fn a_processors_vector_registers_meet_a_converted_element_with_two_rows() {
+        for (plane, elem, groups) in [
+            (8, FloatKind::F16, 2),
+            (16, FloatKind::BF16, 2),
+            (32, FloatKind::F16, 1),
+            (8, FloatKind::F32, 1),
+        ] {
+            let plan = plan(plane, 64, elem);
+            assert_eq!(plan.tile.groups, groups, "{elem:?}, planes of {plane}");
+        }
+    }
+
+    #[test]
+    fn the_rows_of_a_cube_lie_in_one_block_of_every_map() {
+        for elem in [FloatKind::F16, FloatKind::F32] {
+            assert_eq!(plan(8, 64, elem).rows_per_cube(), ROWS);
+        }
+    }
 }
