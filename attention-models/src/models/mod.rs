@@ -1,5 +1,8 @@
 //! Reference models that read real checkpoints. A model is made of [`crate::ops`] and of Burn's
 //! own layers; it holds no kernel, and no kernel knows a model.
+//!
+//! Every `load` takes the path of a folder or file, or the name of a model in a cache
+//! ([`checkpoint::find`]); every `save` writes a folder that the library which the model came from reads.
 
 pub mod blocks;
 pub mod cache;
