@@ -2,7 +2,8 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, Tensor};
 
 /// A module whose weights have another type, in which it then computes. Whatever the type of the
-/// images, times and texts that a reference model is given, it computes in that of its weights.
+/// images, times and texts that a reference model is given, it computes in that of its weights. What
+/// learned before learns on, as a parameter of its own.
 ///
 /// ```
 /// use attention_models::models::{cast, vit::VisionTransformerConfig};
@@ -19,7 +20,15 @@ pub fn cast<M: Module>(module: M, dtype: FloatDType) -> M {
 
     impl ModuleMapper for Cast {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| tensor.cast(self.0))
+            param.map(|tensor| {
+                let (learns, differentiates) = (tensor.is_require_grad(), tensor.is_autodiff());
+                // A leaf, which the result of a recorded operation is not.
+                let tensor = tensor.without_autodiff().cast(self.0);
+                match differentiates {
+                    true => tensor.autodiff().set_require_grad(learns),
+                    false => tensor,
+                }
+            })
         }
     }
 

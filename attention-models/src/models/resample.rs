@@ -5,7 +5,7 @@
 //! Each axis is one product with a sparse matrix of weights, so gradients flow and every device
 //! can run it.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 /// Which of torch's two bicubic filters.
@@ -39,7 +39,8 @@ pub fn resize_grid(grid: Tensor<3>, to: [usize; 2], filter: Bicubic) -> Tensor<3
         rows * columns * to[0] * to[1] > 0,
         "a grid of {rows}x{columns} cannot be resized to {to:?}: no side may be 0"
     );
-    let device = grid.device();
+    let (device, dtype) = (grid.device(), grid.dtype());
+    let grid = grid.cast(DType::F32);
     let grid = filter
         .matrix(rows, to[0], &device)
         .matmul(grid.reshape([rows, columns * width]))
@@ -51,6 +52,7 @@ pub fn resize_grid(grid: Tensor<3>, to: [usize; 2], filter: Bicubic) -> Tensor<3
         .matmul(grid)
         .reshape([to[1], to[0], width])
         .swap_dims(0, 1)
+        .cast(dtype)
 }
 
 impl Bicubic {

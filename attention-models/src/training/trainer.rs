@@ -6,6 +6,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::checkpoint::{self, Progress, Saved};
 use super::{Metric, Task, TrainingConfig, TrainingError, precision};
+use crate::models::cast;
 
 /// What happens during a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,7 +148,7 @@ impl Trainer {
         let model = match self.config.dtype {
             FloatDType::F32 => model,
             dtype => {
-                copy = precision::copy_in(model, dtype);
+                copy = cast(model.clone(), dtype);
                 &copy
             }
         };

@@ -1,7 +1,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{
-    Device, Tensor, TensorData,
+    DType, Device, Tensor, TensorData,
     activation::{relu, sigmoid},
 };
 
@@ -51,8 +51,10 @@ impl CosineAttention {
     /// `[batch, heads, tokens, head_dim]`.
     pub(super) fn normalize(&self, query: Tensor<4>, key: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let unit = |vectors: Tensor<4>| {
+            let dtype = vectors.dtype();
+            let vectors = vectors.cast(DType::F32);
             let length = vectors.clone().square().sum_dim(3).sqrt();
-            vectors / length.clamp_min(1e-12)
+            (vectors / length.clamp_min(1e-12)).cast(dtype)
         };
         let scale = self.logit_scale.val().clamp_max(LARGEST_SCALE.ln()).exp();
         (unit(query) * scale.unsqueeze_dim(0), unit(key))
@@ -60,7 +62,10 @@ impl CosineAttention {
 
     /// The term of each offset and head, `[(2 * window - 1)^2, heads]`.
     pub(super) fn table(&self) -> Tensor<2> {
-        let hidden = relu(self.inner.forward(self.offsets()));
+        let hidden = relu(
+            self.inner
+                .forward(self.offsets().cast(self.inner.weight.dtype())),
+        );
         sigmoid(self.outer.forward(hidden)).mul_scalar(16.0)
     }
 

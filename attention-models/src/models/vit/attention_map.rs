@@ -1,7 +1,7 @@
 //! What the class token looks at, without ever holding the full matrix of probabilities.
 
 use attention_core::AttentionError;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::VisionTransformer;
 
@@ -67,7 +67,8 @@ impl VisionTransformer {
                     let rows = start..(start + ROLLOUT_ROWS).min(length);
                     let weights = row.clone().slice_dim(2, rows.clone());
                     let heads = attention.probabilities(rows);
-                    weights.matmul(heads.mean_dim(1).squeeze_dim::<3>(1))
+                    let mean = heads.cast(DType::F32).mean_dim(1);
+                    weights.matmul(mean.squeeze_dim::<3>(1))
                 });
                 through
                     .fold(row.clone(), |sum, block| sum + block)

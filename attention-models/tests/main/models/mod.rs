@@ -11,6 +11,7 @@ mod generation;
 mod gguf;
 mod gguf_writer;
 mod goldens;
+mod half;
 mod saving;
 mod seq2seq;
 mod shards;
