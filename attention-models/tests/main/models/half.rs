@@ -1,7 +1,15 @@
-//! Models in 16 bits, given images in 32.
+//! Models in 16 bits, beside the same in 32.
 
-use attention_models::models::{cast, swin::SwinTransformer, vit::VisionTransformer};
-use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
+use attention_models::models::{
+    cast,
+    decoder::Decoder,
+    encoder::{Encoder, EncoderInput},
+    generation::GenerationConfig,
+    seq2seq::{Seq2Seq, Source},
+    swin::SwinTransformer,
+    vit::VisionTransformer,
+};
+use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor};
 
 use super::golden;
 
@@ -47,5 +55,56 @@ fn swin_in_16_bits_sees_what_it_does_in_32() {
         let flat = |output: Tensor<4>| output.flatten::<3>(1, 2);
         let expected = flat(model.forward(pixels.clone()).last_hidden_state);
         assert_near(name, flat(half.forward(pixels).last_hidden_state), expected);
+    }
+}
+
+#[test]
+fn models_of_text_in_16_bits_say_what_those_in_32_do() {
+    let device = Device::flex();
+    let tokens = Tensor::<2, Int>::from_data([[5, 9, 2, 7, 11, 3]], &device);
+    for name in [
+        "gpt2",
+        "gpt_neox",
+        "llama",
+        "mixtral",
+        "gemma2",
+        "gemma3",
+        "falcon_mqa",
+        "bloom_alibi",
+        "mpt_alibi",
+        "diffllama",
+    ] {
+        let model = Decoder::load(golden(name), &device).unwrap();
+        let half = cast(model.clone(), FloatDType::F16);
+        assert_near(
+            name,
+            half.forward(tokens.clone()),
+            model.forward(tokens.clone()),
+        );
+    }
+    for name in ["bert", "roformer", "modernbert", "clip_text"] {
+        let model = Encoder::load(golden(name), &device).unwrap();
+        let half = cast(model.clone(), FloatDType::F16);
+        let states = |model: &Encoder| {
+            let output = model.try_forward(EncoderInput::new(tokens.clone()));
+            output.unwrap().last_hidden_state
+        };
+        assert_near(name, states(&half), states(&model));
+    }
+}
+
+#[test]
+fn models_that_translate_do_it_in_16_bits() {
+    let device = Device::flex();
+    for name in ["t5", "marian", "bart"] {
+        let model = Seq2Seq::load(golden(name), &device).unwrap();
+        let half = cast(model.clone(), FloatDType::F16);
+        let source = Source::text(Tensor::<2, Int>::from_data([[5, 9, 2, 7]], &device));
+        let config = GenerationConfig {
+            max_new_tokens: 4,
+            ..model.config().generation.greedy()
+        };
+        let written = half.generate(source, &config).unwrap();
+        assert!(!written[0].is_empty(), "{name}");
     }
 }
