@@ -6,17 +6,24 @@
 
 use cubecl::prelude::*;
 
-/// Begins to copy `source[at + ahead]` to `destination[to]`: 4, 8 or 16 bytes. They lie there after
-/// [`copies_arrive`]. What is `ahead` becomes part of the instruction.
+/// How far ahead of an address a copy reads, and of another writes: parts of the instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Ahead {
+    pub source: usize,
+    pub destination: usize,
+}
+
+/// Begins to copy `source[at]` to `destination[to]`, both so much further: 4, 8 or 16 bytes. They lie there after
+/// [`copies_arrive`].
 #[cube]
 pub(crate) fn copy_async<E: CubePrimitive>(
     source: &[E],
     at: usize,
-    #[comptime] ahead: usize,
     destination: &mut [E],
     to: usize,
+    #[comptime] ahead: Ahead,
 ) {
-    begin::<E>(&source[at..at + 1], ahead, &mut destination[to..to + 1]);
+    begin::<E>(&source[at..at + 1], &mut destination[to..to + 1], ahead);
 }
 
 /// Waits for the copies of this unit. Those of the others need the cube's barrier besides.
@@ -27,8 +34,8 @@ pub(crate) fn copies_arrive() {
 
 #[cfg(not(feature = "mma"))]
 #[cube]
-fn begin<E: CubePrimitive>(source: &[E], #[comptime] ahead: usize, destination: &mut [E]) {
-    destination[0] = source[ahead];
+fn begin<E: CubePrimitive>(source: &[E], destination: &mut [E], #[comptime] ahead: Ahead) {
+    destination[ahead.destination] = source[ahead.source];
 }
 
 #[cfg(not(feature = "mma"))]
@@ -37,7 +44,7 @@ fn wait() {}
 
 #[cfg(feature = "mma")]
 #[cube]
-fn begin<E: CubePrimitive>(source: &[E], #[comptime] ahead: usize, destination: &mut [E]) {
+fn begin<E: CubePrimitive>(source: &[E], destination: &mut [E], #[comptime] ahead: Ahead) {
     intrinsic!(|scope| {
         operation::begin(scope, source, destination, E::__expand_size(scope), ahead)
     });
@@ -86,7 +93,8 @@ mod operation {
         source: Value,
         destination: Value,
         bytes: IndexAttr,
-        ahead: IndexAttr,
+        read_ahead: IndexAttr,
+        write_ahead: IndexAttr,
     }
 
     #[op_interface_impl]
@@ -107,7 +115,7 @@ mod operation {
         source: &SliceExpand<E>,
         destination: &mut SliceExpand<E>,
         bytes: usize,
-        ahead: usize,
+        ahead: super::Ahead,
     ) {
         // SAFETY: the pointers are values of the expanded kernel; nothing is read here.
         let (source, destination) = unsafe {
@@ -121,7 +129,8 @@ mod operation {
             source,
             destination,
             bytes,
-            ahead,
+            ahead.source,
+            ahead.destination,
         ));
     }
 
@@ -191,8 +200,9 @@ mod operation {
             let destination = in_space(ctx, rewriter, self.destination(ctx), SHARED);
             let source = in_space(ctx, rewriter, self.source(ctx), GLOBAL);
             let bytes = self.bytes(ctx).0;
-            let ahead = self.ahead(ctx).0 * bytes;
-            let source = behind(ctx, rewriter, source, ahead);
+            let (read, write) = (self.read_ahead(ctx).0, self.write_ahead(ctx).0);
+            let source = behind(ctx, rewriter, source, read * bytes);
+            let destination = behind(ctx, rewriter, destination, write * bytes);
             // Those of 16 bytes pass the first cache by.
             let cache = if bytes == 16 { "cg" } else { "ca" };
             let name = format!("llvm.nvvm.cp.async.{cache}.shared.global.{bytes}");
@@ -222,8 +232,8 @@ mod operation {
         fn to_cpp(&self, ctx: &Context) -> String {
             let source = self.source(ctx).name(ctx);
             let destination = self.destination(ctx).name(ctx);
-            let ahead = self.ahead(ctx).0;
-            format!("*{destination} = {source}[{ahead}];")
+            let (read, write) = (self.read_ahead(ctx).0, self.write_ahead(ctx).0);
+            format!("{destination}[{write}] = {source}[{read}];")
         }
     }
 

@@ -117,6 +117,18 @@ impl Steps {
         }
         Step { token, full }
     }
+
+    /// The first token of the step after this one, for what fetches ahead: after the last step, one that is
+    /// fetched in vain.
+    pub fn token_after(&self, index: usize) -> usize {
+        let next = index + 1;
+        let next = if comptime!(self.blocks.is_some()) {
+            min(next, self.count - 1)
+        } else {
+            next
+        };
+        self.at(next).token
+    }
 }
 
 #[cube]

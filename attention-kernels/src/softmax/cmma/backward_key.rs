@@ -140,7 +140,7 @@ pub(crate) fn fragment_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV: 
             queries.store(query, &query_stream, token);
             grads.store(grad_out, &grad_stream, token);
             sync_cube();
-            let next = steps.at(min(index + 1, steps.count - 1)).token;
+            let next = steps.token_after(index);
             queries.fetch(query, &query_stream, next);
             grads.fetch(grad_out, &grad_stream, next);
             scratch.multiply::<W>(&keys, &queries);

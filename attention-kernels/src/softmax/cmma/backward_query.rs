@@ -95,7 +95,7 @@ pub(crate) fn fragment_backward_query<E: Float, M: Numeric, N: Size, W: Size, WV
         keys.store(key, &key_stream, token);
         values.store(value, &value_stream, token);
         sync_cube();
-        let next = steps.at(min(index + 1, steps.count - 1)).token;
+        let next = steps.token_after(index);
         keys.fetch(key, &key_stream, next);
         values.fetch(value, &value_stream, next);
         scratch.multiply::<W>(&queries, &keys);

@@ -90,8 +90,7 @@ pub(crate) fn fragment_forward<E: Float, M: Numeric, N: Size, W: Size, WV: Size>
         if scratch.any(rescale.moved) {
             sums.scale::<E>(&mut scratch, rescale.factor);
         }
-        let next = steps.at(min(index + 1, steps.count - 1));
-        keys.fetch(key, &key_stream, next.token);
+        keys.fetch(key, &key_stream, steps.token_after(index));
         sums.accumulate::<E, WV>(&scratch, &values);
     }
 

@@ -206,7 +206,7 @@ pub(crate) fn matrix_backward_key<
             queries.turn(place);
             grads.turn(place);
             numbers.turn(place);
-            let next = steps.at(min(index + 1, steps.count - 1)).token;
+            let next = steps.token_after(index);
             // Where registers are short, what comes next is fetched when the products need none.
             if comptime!(!late) {
                 queries.fetch(query, &query_stream, next, other);

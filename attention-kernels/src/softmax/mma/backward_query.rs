@@ -144,7 +144,7 @@ pub(crate) fn matrix_backward_query<
         let (place, other) = (index % 2, (index + 1) % 2);
         keys.turn(place);
         values.turn(place);
-        let next = steps.at(min(index + 1, steps.count - 1)).token;
+        let next = steps.token_after(index);
         // Where registers are short, what comes next is fetched when the products need none.
         let late = comptime!(tile.lent && arrival == Arrival::Stored);
         if comptime!(!late) {

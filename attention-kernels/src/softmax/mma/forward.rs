@@ -169,7 +169,7 @@ pub(crate) fn matrix_forward<
             softmax.soften::<C>(&mut scores, &mut sums, layout);
             walk.reweigh(&mut scores, token, &sizes, blueprint);
             values.store();
-            let next = steps.at(min(index + 1, steps.count - 1)).token;
+            let next = steps.token_after(index);
             if comptime!(arrival == Arrival::Stored) {
                 // A compiler would move loads behind the product, to where they are stored, but for the barrier.
                 keys.fetch(key, &key_stream, next, place);

@@ -116,14 +116,17 @@ pub(super) fn score_factor(scale: f32, #[comptime] scores: Scores) -> f32 {
 /// The rows of a lane.
 #[derive(CubeType)]
 pub(super) struct Softmax<N: Size> {
-    /// What the exponents of a row refer to: at most [`SLACK`] below its highest score.
-    reference: Array<Vector<f32, N>>,
+    /// What the exponents of a row are shifted by: a reference at most [`SLACK`] below its highest score, negated.
+    shift: Array<Vector<f32, N>>,
     /// The sum of this lane's weights, where the sums do not count them.
     total: Array<Vector<f32, N>>,
     /// From a score to the exponent of 2.
     factor: f32,
     /// From a score to the formula's.
     natural: f32,
+    /// Shifts are those of scores, not of exponents: the rounding of the factor would be another one for each.
+    #[cube(comptime)]
+    exact: bool,
     #[cube(comptime)]
     tile: RowTile,
 }
@@ -131,18 +134,27 @@ pub(super) struct Softmax<N: Size> {
 #[cube]
 impl<N: Size> Softmax<N> {
     pub fn new(scale: f32, #[comptime] scores: Scores, #[comptime] tile: RowTile) -> Softmax<N> {
-        let mut reference = Array::<Vector<f32, N>>::new(tile.groups);
+        let exact = comptime!(tile.terms > 1);
+        let factor = exponent_factor(scale, scores);
+        let floor = f32::new(comptime!(scores.floor()));
+        let floor = if comptime!(exact) {
+            floor
+        } else {
+            floor * factor
+        };
+        let mut shift = Array::<Vector<f32, N>>::new(tile.groups);
         let mut total = Array::<Vector<f32, N>>::new(tile.groups);
         #[unroll]
         for g in 0..tile.groups {
-            reference[g] = Vector::new(f32::new(comptime!(scores.floor())));
+            shift[g] = Vector::new(-floor);
             total[g] = Vector::new(0.0f32);
         }
         Softmax::<N> {
-            reference,
+            shift,
             total,
-            factor: exponent_factor(scale, scores),
+            factor,
             natural: natural_factor(scale, scores),
+            exact,
             tile,
         }
     }
@@ -158,7 +170,7 @@ impl<N: Size> Softmax<N> {
         let groups = comptime!(tile.groups);
         let slots = comptime!(tile.slots());
         let mut highest = Array::<Vector<f32, N>>::new(groups);
-        let mut moves = false;
+        let mut growth = f32::new(0.0);
         #[unroll]
         for g in 0..groups {
             let mut own = scores[g];
@@ -167,61 +179,64 @@ impl<N: Size> Softmax<N> {
                 own = max(own, scores[slot * groups + g]);
             }
             let row = row_highest(own.extract(0usize), tile.spread);
-            let growth = (row - self.reference[g].extract(0usize)) * self.factor;
-            moves = moves || growth > SLACK;
+            growth = max(growth, self.exponent(row, g));
             highest[g] = Vector::new(row);
         }
-        if plane_any(moves) {
+        if plane_any(growth > SLACK) {
             let mut decay = Array::<Vector<f32, N>>::new(groups);
             #[unroll]
             for g in 0..groups {
-                let reference = max(self.reference[g], highest[g]);
-                decay[g] = Vector::new(exp2(
-                    (self.reference[g] - reference).extract(0usize) * self.factor,
-                ));
+                let decayed = self.raise(highest[g], g);
+                decay[g] = Vector::new(decayed);
                 if comptime!(!layout.counts) {
                     self.total[g] *= decay[g];
                 }
-                self.reference[g] = reference;
             }
             scale_sums::<N, C>(sums, &decay, layout, tile);
         }
-        if comptime!(tile.terms == 1) {
+        #[unroll]
+        for g in 0..groups {
+            // A sum over thousands of weights has shorter chains where each step has its own.
+            let mut total = Vector::<f32, N>::new(0.0f32);
             #[unroll]
-            for g in 0..groups {
-                let shift = -self.reference[g] * Vector::new(self.factor);
-                #[unroll]
-                for slot in 0..slots {
-                    let at = slot * groups + g;
-                    let power = fma(scores[at], Vector::new(self.factor), shift);
-                    let weight = Vector::new(exp2(power.extract(0usize)));
-                    scores[at] = weight;
-                    if comptime!(!layout.counts) {
-                        self.total[g] += weight;
-                    }
+            for slot in 0..slots {
+                let at = slot * groups + g;
+                let weight = Vector::new(exp2(self.exponent(scores[at].extract(0usize), g)));
+                scores[at] = weight;
+                if comptime!(!layout.counts) {
+                    total += weight;
                 }
             }
-        } else {
-            self.soften_exactly(scores);
+            if comptime!(!layout.counts) {
+                self.total[g] += total;
+            }
         }
     }
 
-    /// The rounding of a shift would be another one for each reference, and a sum over thousands of weights has
-    /// shorter chains where each step has its own.
-    fn soften_exactly(&mut self, scores: &mut Array<Vector<f32, N>>) {
-        let groups = comptime!(self.tile.groups);
-        #[unroll]
-        for g in 0..groups {
-            let mut total = Vector::<f32, N>::new(0.0f32);
-            #[unroll]
-            for slot in 0..comptime!(self.tile.slots()) {
-                let at = slot * groups + g;
-                let power = (scores[at] - self.reference[g]) * Vector::new(self.factor);
-                let weight = Vector::new(exp2(power.extract(0usize)));
-                scores[at] = weight;
-                total += weight;
-            }
-            self.total[g] += total;
+    /// The exponent of 2 of a score of the `g`-th row.
+    fn exponent(&self, score: f32, #[comptime] g: usize) -> f32 {
+        let shift = self.shift[g].extract(0usize);
+        if comptime!(self.exact) {
+            (score + shift) * self.factor
+        } else {
+            fma(score, self.factor, shift)
+        }
+    }
+
+    /// Raises the `g`-th row's reference to its highest score; gives what its sums decay by.
+    fn raise(&mut self, highest: Vector<f32, N>, #[comptime] g: usize) -> f32 {
+        let before = self.shift[g];
+        let needed = if comptime!(self.exact) {
+            -highest
+        } else {
+            -highest * Vector::new(self.factor)
+        };
+        self.shift[g] = min(before, needed);
+        let moved = (self.shift[g] - before).extract(0usize);
+        if comptime!(self.exact) {
+            exp2(moved * self.factor)
+        } else {
+            exp2(moved)
         }
     }
 
@@ -233,6 +248,11 @@ impl<N: Size> Softmax<N> {
         #[comptime] layout: Sums,
     ) -> (Array<Vector<f32, N>>, Array<f32>) {
         let groups = comptime!(self.tile.groups);
+        let natural = if comptime!(self.exact) {
+            self.natural
+        } else {
+            f32::new(std::f32::consts::LN_2)
+        };
         let mut factors = Array::<Vector<f32, N>>::new(groups);
         let mut lse = Array::<f32>::new(groups);
         #[unroll]
@@ -245,15 +265,8 @@ impl<N: Size> Softmax<N> {
             let empty = total == 0.0;
             let divisor = select(empty, 1.0, total);
             factors[g] = Vector::new(1.0 / divisor);
-            let reference = self.reference[g].extract(0usize);
-            let logarithm = f32::ln(divisor);
-            let found = if comptime!(self.tile.terms == 1) {
-                let ln_2 = f32::new(std::f32::consts::LN_2);
-                reference * self.factor * ln_2 + logarithm
-            } else {
-                fma(reference, self.natural, logarithm)
-            };
-            lse[g] = select(empty, neg_inf, found);
+            let shift = self.shift[g].extract(0usize);
+            lse[g] = select(empty, neg_inf, fma(-shift, natural, f32::ln(divisor)));
         }
         (factors, lse)
     }

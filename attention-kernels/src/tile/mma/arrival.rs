@@ -142,6 +142,24 @@ impl Moves {
             Self::Columns { turns, .. } | Self::Chunks { turns, .. } => turns,
         }
     }
+
+    /// The turn whose chunk one of `turn` is so far [`behind`](Self::behind).
+    pub fn first(self, turn: usize) -> usize {
+        match self {
+            Self::Columns { .. } => 0,
+            Self::Chunks { .. } => turn,
+        }
+    }
+
+    /// Rows and columns between the chunk of a unit's turn and that of its [`first`](Self::first).
+    pub fn behind(self, turn: usize, units: usize) -> (usize, usize) {
+        match self {
+            Self::Columns { across, parts, .. } => {
+                (turn / parts * (units / across), turn % parts * across)
+            }
+            Self::Chunks { .. } => (0, 0),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{
     padded,
 };
 use crate::{
-    copy_async::copy_async,
+    copy_async::{Ahead, copy_async},
     tile::{RowTile, Spread, Stream},
 };
 
@@ -90,9 +90,8 @@ impl<E: Float, W: Size> Staged<E, W> {
                     let row = min(at, limit);
                     #[unroll]
                     for part in 0..parts {
-                        let ahead = comptime!(part * across);
                         let turn = comptime!(turn * parts + part);
-                        self.begin(source, row, ahead, stream.dim_stride, place, turn);
+                        self.begin(source, row, stream.dim_stride, place, turn);
                     }
                     at += step;
                 }
@@ -104,29 +103,30 @@ impl<E: Float, W: Size> Staged<E, W> {
                     let (row, column) = self.chunk(turn);
                     let row = stream.origin + min(token + row, stream.last) * stream.token_stride;
                     let from = row + column * stream.dim_stride;
-                    self.begin(source, from, 0usize, stream.dim_stride, place, turn);
+                    self.begin(source, from, stream.dim_stride, place, turn);
                 }
             }
         }
     }
 
-    /// Begins to load the chunk of a turn, which lies `ahead` of what begins at `from`. Where copies move
-    /// it, chunks are neighbours.
+    /// Begins to load the chunk of a turn, which lies as far behind `from` as its column behind the unit's first. Where
+    /// copies move it, chunks are neighbours.
     fn begin(
         &mut self,
         source: &[Vector<E, W>],
         from: usize,
-        #[comptime] ahead: usize,
         dim_stride: usize,
         place: usize,
         #[comptime] turn: usize,
     ) {
         let width = W::value();
         let stride = comptime!((padded(self.dim) + APART) / width);
+        let moves = self.moves();
+        let (rows, columns) = comptime!(moves.behind(turn, self.units));
         if comptime!(self.arrival == Arrival::Stored) {
-            self.fetched[turn] = source[from + ahead * dim_stride];
+            self.fetched[turn] = source[from + columns * dim_stride];
         } else {
-            let (row, column) = self.chunk(turn);
+            let (row, column) = self.chunk(comptime!(moves.first(turn)));
             let to = row * stride + column;
             let to = if comptime!(self.arrival == Arrival::CopiedBeside) {
                 to + place * comptime!(place_length(self.dim, self.tile) / width)
@@ -135,7 +135,11 @@ impl<E: Float, W: Size> Staged<E, W> {
             };
             let tokens = self.tokens.as_mut().unwrap();
             let tokens = tokens.as_vectorized_mut().with_vector_size_mut::<W>();
-            copy_async::<Vector<E, W>>(source, from, ahead, tokens, to);
+            let ahead = comptime!(Ahead {
+                source: columns,
+                destination: rows * stride + columns,
+            });
+            copy_async::<Vector<E, W>>(source, from, tokens, to, ahead);
         }
     }
 
@@ -195,11 +199,9 @@ impl<E: Float, W: Size> Staged<E, W> {
         let unit = UNIT_POS as usize;
         let moves = self.moves();
         match comptime!(moves) {
-            Moves::Columns { across, parts, .. } => {
-                let rows = comptime!(self.units / across);
-                let row = unit / across + comptime!(turn / parts * rows);
-                let column = unit % across + comptime!(turn % parts * across);
-                (row, column)
+            Moves::Columns { across, .. } => {
+                let (rows, columns) = comptime!(moves.behind(turn, self.units));
+                (unit / across + rows, unit % across + columns)
             }
             Moves::Chunks {
                 chunks, columns, ..
