@@ -9,9 +9,9 @@ pub(crate) use cmma::{
     FragmentSums, PlaneTile, RowOperands, Scratch, Tokens, leads_row, run_highest, run_total,
 };
 pub(crate) use mma::{
-    Arrival, F32_TERMS, Reads, Rows, Staged, Sums, as_laid_out, attention_terms, matrix_accumulate,
-    matrix_products, row_bytes, row_highest, row_total, scale_sums, staged_bytes, store_sums,
-    sync_tokens, writes_row,
+    Arrival, F32_TERMS, Reads, Rows, Staged, Sums, Together, Tracks, as_laid_out, attention_terms,
+    matrix_accumulate, matrix_products, row_bytes, row_highest, row_total, scale_sums,
+    staged_bytes, store_sums, sync_tokens, writes_row,
 };
 pub(crate) use register::{
     Aside, CHUNK_CHAIN, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled,

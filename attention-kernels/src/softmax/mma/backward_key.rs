@@ -17,13 +17,13 @@ use crate::{
         rows::{own_rows, tile_index, value_head},
     },
     tile::{
-        Arrival, Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
-        matrix_products, store_sums, sync_tokens,
+        Arrival, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
+        matrix_accumulate, matrix_products, store_sums, sync_tokens,
     },
 };
 
 /// [`attention_backward_key`](crate::softmax::backward_key) with tokens in shared memory: two
-/// barriers a step, one where tokens are copied.
+/// barriers a step, one where tokens are copied. `alike`: queries and the output's gradients lie alike.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_backward_key<
     T: Float,
@@ -57,6 +57,7 @@ pub(crate) fn matrix_backward_key<
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[comptime] kind: Scores,
+    #[comptime] alike: bool,
     #[define(T)] _dtype: ElemType,
     #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -181,15 +182,26 @@ pub(crate) fn matrix_backward_key<
                 }
             }
         }
-        let query_stream = Stream::of(&layouts.query, own.batch, head, last);
-        let grad_stream = Stream::of(&layouts.grad_out, own.batch, head, last);
+        let mut tracks = Tracks::new::<W, WV>(
+            Stream::of(&layouts.query, own.batch, head, last),
+            Stream::of(&layouts.grad_out, own.batch, head, last),
+            sizes.zero,
+            comptime!([blueprint.head_dim, blueprint.value_dim].map(|dim| tile.held(dim))),
+            units,
+            tile,
+            comptime!(Together {
+                follows: blueprint.blocks.is_none(),
+                alike,
+            }),
+        );
         let first = (own.batch * sizes.heads + head) * sizes.seq_q;
         let steps = walk.steps(&blocks, head, &sizes, blueprint);
         if steps.count > 0 {
             let token = steps.at(0usize.runtime()).token;
             let place = 0usize.runtime();
-            queries.fetch(query, &query_stream, token, place);
-            grads.fetch(grad_out, &grad_stream, token, place);
+            tracks.seek(token);
+            tracks.fetch_first::<E, W>(&mut queries, query, place);
+            tracks.fetch_second::<E, WV>(&mut grads, grad_out, place);
             numbers.fetch(stats, first, token, last);
         }
         for index in 0..steps.count {
@@ -207,10 +219,11 @@ pub(crate) fn matrix_backward_key<
             grads.turn(place);
             numbers.turn(place);
             let next = steps.token_after(index);
+            tracks.advance(next);
             // Where registers are short, what comes next is fetched when the products need none.
             if comptime!(!late) {
-                queries.fetch(query, &query_stream, next, other);
-                grads.fetch(grad_out, &grad_stream, next, other);
+                tracks.fetch_first::<E, W>(&mut queries, query, other);
+                tracks.fetch_second::<E, WV>(&mut grads, grad_out, other);
                 numbers.fetch(stats, first, next, last);
             }
             matrix_products::<E, N, R, C, W>(
@@ -270,8 +283,8 @@ pub(crate) fn matrix_backward_key<
                 }
             }
             if comptime!(late) {
-                queries.fetch(query, &query_stream, next, other);
-                grads.fetch(grad_out, &grad_stream, next, other);
+                tracks.fetch_first::<E, W>(&mut queries, query, other);
+                tracks.fetch_second::<E, WV>(&mut grads, grad_out, other);
                 numbers.fetch(stats, first, next, last);
             }
             if comptime!(wanted.value) {

@@ -13,13 +13,14 @@ use crate::{
         rows::{key_head, own_rows, tile_index, value_head},
     },
     tile::{
-        Arrival, Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
-        matrix_products, row_total, store_sums, sync_tokens, writes_row,
+        Arrival, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
+        matrix_accumulate, matrix_products, row_total, store_sums, sync_tokens, writes_row,
     },
 };
 
 /// [`attention_backward_query`](crate::softmax::backward_query) with tokens in shared memory: two
-/// barriers a step, one where tokens are copied. `lone`: there is one key.
+/// barriers a step, one where tokens are copied. `lone`: there is one key. `alike`: keys and values
+/// lie alike.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_backward_query<
     T: Float,
@@ -50,6 +51,7 @@ pub(crate) fn matrix_backward_query<
     #[comptime] blueprint: Blueprint,
     #[comptime] kind: Scores,
     #[comptime] lone: bool,
+    #[comptime] alike: bool,
     #[define(T)] _dtype: ElemType,
     #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -87,10 +89,24 @@ pub(crate) fn matrix_backward_query<
 
     let kv_head = key_head(own.head, blueprint);
     let last = max(sizes.seq_kv, 1) - 1;
-    let key_stream = Stream::of(&layouts.key, own.batch, kv_head, last);
-    let value_head = value_head(kv_head, blueprint);
-    let value_stream = Stream::of(&layouts.value, own.batch, value_head, last);
     let (key_width, value_width) = (W::value(), WV::value());
+    let mut tracks = Tracks::new::<W, WV>(
+        Stream::of(&layouts.key, own.batch, kv_head, last),
+        Stream::of(
+            &layouts.value,
+            own.batch,
+            value_head(kv_head, blueprint),
+            last,
+        ),
+        sizes.zero,
+        comptime!([blueprint.head_dim, blueprint.value_dim].map(|dim| tile.held(dim))),
+        units,
+        tile,
+        comptime!(Together {
+            follows: blueprint.blocks.is_none(),
+            alike,
+        }),
+    );
     let arrival = comptime!(Arrival::new(
         tile.spread,
         [key_width, value_width],
@@ -127,10 +143,10 @@ pub(crate) fn matrix_backward_query<
 
     let steps = walk.steps(&blocks, blueprint);
     if steps.count > 0 {
-        let token = steps.at(0usize.runtime()).token;
         let place = 0usize.runtime();
-        keys.fetch(key, &key_stream, token, place);
-        values.fetch(value, &value_stream, token, place);
+        tracks.seek(steps.at(0usize.runtime()).token);
+        tracks.fetch_first::<E, W>(&mut keys, key, place);
+        tracks.fetch_second::<E, WV>(&mut values, value, place);
     }
     for index in 0..steps.count {
         let step = steps.at(index);
@@ -144,12 +160,12 @@ pub(crate) fn matrix_backward_query<
         let (place, other) = (index % 2, (index + 1) % 2);
         keys.turn(place);
         values.turn(place);
-        let next = steps.token_after(index);
+        tracks.advance(steps.token_after(index));
         // Where registers are short, what comes next is fetched when the products need none.
         let late = comptime!(tile.lent && arrival == Arrival::Stored);
         if comptime!(!late) {
-            keys.fetch(key, &key_stream, next, other);
-            values.fetch(value, &value_stream, next, other);
+            tracks.fetch_first::<E, W>(&mut keys, key, other);
+            tracks.fetch_second::<E, WV>(&mut values, value, other);
         }
         matrix_products::<E, N, R, C, W>(
             &queries,
@@ -213,8 +229,8 @@ pub(crate) fn matrix_backward_query<
             }
         }
         if comptime!(late) {
-            keys.fetch(key, &key_stream, next, other);
-            values.fetch(value, &value_stream, next, other);
+            tracks.fetch_first::<E, W>(&mut keys, key, other);
+            tracks.fetch_second::<E, WV>(&mut values, value, other);
         }
         matrix_accumulate::<E, N, R, C, W>(&mut sums, &slopes, &keys, layout, tile);
     }

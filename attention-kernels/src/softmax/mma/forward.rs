@@ -15,12 +15,13 @@ use crate::{
         rows::{key_head, own_rows, tile_index, value_head},
     },
     tile::{
-        Arrival, Reads, Rows, Staged, Stream, Sums, as_laid_out, filled, matrix_accumulate,
-        matrix_products, packed, store_sums, sync_tokens, writes_row,
+        Arrival, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
+        matrix_accumulate, matrix_products, packed, store_sums, sync_tokens, writes_row,
     },
 };
 
-/// [`attention_forward`](crate::softmax::forward) with tokens in shared memory: two barriers a step.
+/// [`attention_forward`](crate::softmax::forward) with tokens in shared memory: two barriers a step. `alike`: keys and
+/// values lie alike.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_forward<
     T: Float,
@@ -50,6 +51,7 @@ pub(crate) fn matrix_forward<
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[comptime] kind: Scores,
+    #[comptime] alike: bool,
     #[define(T)] _dtype: ElemType,
     #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -90,14 +92,24 @@ pub(crate) fn matrix_forward<
     );
     let kv_head = key_head(own.head, blueprint);
     let last = max(sizes.seq_kv, 1) - 1;
-    let key_stream = Stream::of(&key_layout, own.batch, kv_head, last);
-    let value_stream = Stream::of(
-        &value_layout,
-        own.batch,
-        value_head(kv_head, blueprint),
-        last,
-    );
     let (key_width, value_width) = (W::value(), WV::value());
+    let mut tracks = Tracks::new::<W, WV>(
+        Stream::of(&key_layout, own.batch, kv_head, last),
+        Stream::of(
+            &value_layout,
+            own.batch,
+            value_head(kv_head, blueprint),
+            last,
+        ),
+        sizes.zero,
+        comptime!([blueprint.head_dim, blueprint.value_dim].map(|dim| tile.held(dim))),
+        blueprint.units,
+        tile,
+        comptime!(Together {
+            follows: blueprint.blocks.is_none(),
+            alike,
+        }),
+    );
     let arrival = comptime!(Arrival::new(
         tile.spread,
         [key_width, value_width],
@@ -131,7 +143,8 @@ pub(crate) fn matrix_forward<
     // There is one place for each.
     let place = 0usize.runtime();
     if steps.count > 0 {
-        keys.fetch(key, &key_stream, steps.at(0usize.runtime()).token, place);
+        tracks.seek(steps.at(0usize.runtime()).token);
+        tracks.fetch_first::<E, W>(&mut keys, key, place);
     }
     // Steps that every query sees whole have a loop of their own, without a mask in it.
     let whole = if split {
@@ -151,7 +164,7 @@ pub(crate) fn matrix_forward<
             let token = step.token;
             keys.store();
             sync_tokens(arrival);
-            values.fetch(value, &value_stream, token, place);
+            tracks.fetch_second::<E, WV>(&mut values, value, place);
             matrix_products::<E, N, R, C, W>(
                 &rows,
                 &keys,
@@ -169,14 +182,14 @@ pub(crate) fn matrix_forward<
             softmax.soften::<C>(&mut scores, &mut sums, layout);
             walk.reweigh(&mut scores, token, &sizes, blueprint);
             values.store();
-            let next = steps.token_after(index);
+            tracks.advance(steps.token_after(index));
             if comptime!(arrival == Arrival::Stored) {
                 // A compiler would move loads behind the product, to where they are stored, but for the barrier.
-                keys.fetch(key, &key_stream, next, place);
+                tracks.fetch_first::<E, W>(&mut keys, key, place);
                 sync_cube();
             } else {
                 sync_tokens(arrival);
-                keys.fetch(key, &key_stream, next, place);
+                tracks.fetch_first::<E, W>(&mut keys, key, place);
             }
             matrix_accumulate::<E, N, R, C, WV>(&mut sums, &scores, &values, layout, tile);
         }

@@ -10,9 +10,10 @@ use super::{
     forward::matrix_forward, operands::address, soften::Scores,
 };
 use crate::{
+    TensorRef,
     softmax::{
         args::{KeyGradients, LayoutsLaunch},
-        bind::{self, Widths, bind, cubes, layout, table},
+        bind::{self, Widths, bind, cubes, layout, step, table},
         delta::STATS,
         plan::Plan,
         setup::Setup,
@@ -33,6 +34,12 @@ fn scores(setup: &Setup, inputs: &Inputs) -> Scores {
     } else {
         Scores::Scaled
     }
+}
+
+/// Whether two tensors lie alike, so that an address in one is the same in the other.
+fn alike(one: &TensorRef, other: &TensorRef, widths: Widths) -> bool {
+    let steps = |tensor| [0, 1, 2, 3].map(|axis| step(tensor, axis));
+    one.shape == other.shape && steps(one) == steps(other) && widths.head == widths.value
 }
 
 /// The width of stores of sums over rows of `dim` that are read in vectors of `width`.
@@ -94,6 +101,7 @@ pub(crate) fn launch_forward(
             inputs.modification.code.clone(),
             setup.blueprint(plan, inputs, &[], 2),
             scores(setup, inputs),
+            alike(&inputs.key, &inputs.value, widths),
             setup.elem,
             inputs.query.elem,
             setup.mask_elem(inputs),
@@ -165,6 +173,7 @@ pub(crate) fn launch_query(
             setup.blueprint(plan, forward, &[&inputs.grad_out], 2),
             scores(setup, forward),
             setup.problem.seq_kv == 1,
+            alike(&forward.key, &forward.value, widths),
             setup.elem,
             forward.query.elem,
             setup.mask_elem(forward),
@@ -257,6 +266,7 @@ pub(crate) fn launch_key_walk(
             forward.modification.code.clone(),
             setup.blueprint(plan, forward, &[&inputs.grad_out], 3),
             scores(setup, forward),
+            alike(&forward.query, &inputs.grad_out, widths),
             setup.elem,
             forward.key.elem,
             setup.mask_elem(forward),

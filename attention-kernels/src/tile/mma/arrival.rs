@@ -143,6 +143,22 @@ impl Moves {
         }
     }
 
+    /// Rows that a unit reads in columns of its own.
+    pub fn rows(self) -> usize {
+        match self {
+            Self::Columns { parts, turns, .. } => turns / parts,
+            Self::Chunks { .. } => 0,
+        }
+    }
+
+    /// Columns from a unit's row to the next unit's in another row.
+    pub fn across(self) -> usize {
+        match self {
+            Self::Columns { across, .. } => across,
+            Self::Chunks { columns, .. } => columns,
+        }
+    }
+
     /// The turn whose chunk one of `turn` is so far [`behind`](Self::behind).
     pub fn first(self, turn: usize) -> usize {
         match self {

@@ -24,6 +24,7 @@ mod rows;
 mod staged;
 mod sums;
 mod terms;
+mod track;
 
 pub(crate) use arrival::{Arrival, Reads, staged_bytes, sync_tokens};
 pub(crate) use product::{matrix_accumulate, matrix_products};
@@ -31,6 +32,7 @@ pub(crate) use rows::{Rows, row_bytes};
 pub(crate) use staged::Staged;
 pub(crate) use sums::{Sums, row_highest, row_total, scale_sums, store_sums, writes_row};
 pub(crate) use terms::{F32_TERMS, attention_terms};
+pub(crate) use track::{Together, Tracks};
 
 /// A lane's part of an operand, for each of its terms.
 type Operand<E, R> = Sequence<Array<Vector<E, R>>>;

@@ -7,10 +7,11 @@ use super::{
     arrival::{Arrival, Moves, Reads},
     memory::{APART, dims_row, load_matrices, place_length, read_operand, tokens_row, zeroed},
     padded,
+    track::{Track, chunk},
 };
 use crate::{
     copy_async::{Ahead, copy_async},
-    tile::{RowTile, Spread, Stream},
+    tile::{RowTile, Spread},
 };
 
 /// A step's tokens of one tensor: fetched into registers, stored for every unit of the cube, read as
@@ -74,72 +75,34 @@ impl<E: Float, W: Size> Staged<E, W> {
         }
     }
 
-    /// Begins to load the tokens from `token` on; into this `place`, 0 or 1, where there are two.
-    pub fn fetch(&mut self, source: &[Vector<E, W>], stream: &Stream, token: usize, place: usize) {
-        let moves = self.moves();
-        match comptime!(moves) {
-            Moves::Columns { across, parts, .. } => {
-                // A unit stays in its columns: the end of the tokens is one address.
-                let unit = UNIT_POS as usize;
-                let column = stream.origin + unit % across * stream.dim_stride;
-                let limit = column + stream.last * stream.token_stride;
-                let step = comptime!(self.units / across) * stream.token_stride;
-                let mut at = column + (token + unit / across) * stream.token_stride;
-                #[unroll]
-                for turn in 0..comptime!(moves.turns() / parts) {
-                    let row = min(at, limit);
-                    #[unroll]
-                    for part in 0..parts {
-                        let turn = comptime!(turn * parts + part);
-                        self.begin(source, row, stream.dim_stride, place, turn);
-                    }
-                    at += step;
-                }
-            }
-            Moves::Chunks { .. } =>
-            {
-                #[unroll]
-                for turn in 0..comptime!(moves.turns()) {
-                    let (row, column) = self.chunk(turn);
-                    let row = stream.origin + min(token + row, stream.last) * stream.token_stride;
-                    let from = row + column * stream.dim_stride;
-                    self.begin(source, from, stream.dim_stride, place, turn);
-                }
-            }
-        }
-    }
-
-    /// Begins to load the chunk of a turn, which lies as far behind `from` as its column behind the unit's first. Where
-    /// copies move it, chunks are neighbours.
-    fn begin(
-        &mut self,
-        source: &[Vector<E, W>],
-        from: usize,
-        dim_stride: usize,
-        place: usize,
-        #[comptime] turn: usize,
-    ) {
+    /// Begins to load the tokens of a track's step; into this `place`, 0 or 1, where there are two.
+    pub(super) fn fetch(&mut self, source: &[Vector<E, W>], track: &Track, place: usize) {
         let width = W::value();
         let stride = comptime!((padded(self.dim) + APART) / width);
         let moves = self.moves();
-        let (rows, columns) = comptime!(moves.behind(turn, self.units));
-        if comptime!(self.arrival == Arrival::Stored) {
-            self.fetched[turn] = source[from + columns * dim_stride];
-        } else {
-            let (row, column) = self.chunk(comptime!(moves.first(turn)));
-            let to = row * stride + column;
-            let to = if comptime!(self.arrival == Arrival::CopiedBeside) {
-                to + place * comptime!(place_length(self.dim, self.tile) / width)
+        #[unroll]
+        for turn in 0..comptime!(moves.turns()) {
+            let from = track.from(turn);
+            let (rows, columns) = comptime!(moves.behind(turn, self.units));
+            if comptime!(self.arrival == Arrival::Stored) {
+                self.fetched[turn] = source[from + columns * track.dim_stride()];
             } else {
-                to
-            };
-            let tokens = self.tokens.as_mut().unwrap();
-            let tokens = tokens.as_vectorized_mut().with_vector_size_mut::<W>();
-            let ahead = comptime!(Ahead {
-                source: columns,
-                destination: rows * stride + columns,
-            });
-            copy_async::<Vector<E, W>>(source, from, tokens, to, ahead);
+                let (row, column) = chunk(comptime!(moves.first(turn)), moves, self.units);
+                let to = row * stride + column;
+                let to = if comptime!(self.arrival == Arrival::CopiedBeside) {
+                    to + place * comptime!(place_length(self.dim, self.tile) / width)
+                } else {
+                    to
+                };
+                let tokens = self.tokens.as_mut().unwrap();
+                let tokens = tokens.as_vectorized_mut().with_vector_size_mut::<W>();
+                // What is copied has chunks that are neighbours.
+                let ahead = comptime!(Ahead {
+                    source: columns,
+                    destination: rows * stride + columns,
+                });
+                copy_async::<Vector<E, W>>(source, from, tokens, to, ahead);
+            }
         }
     }
 
@@ -165,7 +128,7 @@ impl<E: Float, W: Size> Staged<E, W> {
         let moves = self.moves();
         #[unroll]
         for turn in 0..comptime!(moves.turns()) {
-            let (row, column) = self.chunk(turn);
+            let (row, column) = chunk(turn, moves, self.units);
             #[comptime]
             match &mut self.tokens {
                 ComptimeOption::Some(tokens) => {
@@ -192,30 +155,6 @@ impl<E: Float, W: Size> Staged<E, W> {
     fn moves(&self) -> comptime_type!(Moves) {
         let width = W::value();
         comptime!(Moves::new(self.tile.block, self.dim / width, self.units))
-    }
-
-    /// The token and the column of the chunk that this unit moves in a turn.
-    fn chunk(&self, #[comptime] turn: usize) -> (usize, usize) {
-        let unit = UNIT_POS as usize;
-        let moves = self.moves();
-        match comptime!(moves) {
-            Moves::Columns { across, .. } => {
-                let (rows, columns) = comptime!(moves.behind(turn, self.units));
-                (unit / across + rows, unit % across + columns)
-            }
-            Moves::Chunks {
-                chunks, columns, ..
-            } => {
-                let chunk = comptime!(turn * self.units) + unit;
-                let chunk = if comptime!((turn + 1) * self.units > chunks) {
-                    // The last again, where there is none.
-                    min(chunk, comptime!(chunks - 1).runtime())
-                } else {
-                    chunk
-                };
-                (chunk / columns, chunk % columns)
-            }
-        }
     }
 
     /// The operand of the first product: the `tile`-th tokens, dimensions from `DEPTH * step` on.
