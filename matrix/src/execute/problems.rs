@@ -62,6 +62,8 @@ fn dims(dtypes: &[DType]) -> Vec<Problem> {
     let mut new = |name: &str, sizes: Sizes| {
         problems.push(Problem::new(&Entry::new(name, sizes), dtypes[0]));
     };
+    // Keys and values that do not lie alike.
+    new("dim/64-value-128", [1, 2, 1, 71, 101, 64, 128]);
     new("dim/40-value-72", [1, 2, 1, 37, 53, 40, 72]);
     new("dim/96-value-16", [1, 2, 1, 37, 53, 96, 16]);
     new("dim/8", [1, 1, 1, 19, 23, 8, 8]);
