@@ -39,6 +39,8 @@ pub struct Case {
 
 /// Lengths of what is compiled to be measured: full blocks of the largest tiles.
 const MEASURED: usize = 4096;
+/// Of sums that are set aside.
+const LONG: usize = 16384;
 
 /// Every case: the catalog in every dtype, every variant, its block map if it is a mask, and maps.
 ///
@@ -97,6 +99,11 @@ pub fn measured() -> Vec<Case> {
         let name = format!("measured/d{dim}-causal");
         let causal = Entry { name, ..entry }.with_spec(causal);
         cases.push(Case::new(causal, DType::F16));
+        if third.is_some() {
+            let long = [1, 8, 8, LONG, LONG, dim, dim];
+            let entry = Entry::new(format!("measured/d{dim}-long"), long);
+            cases.push(Case::new(entry, DType::F32));
+        }
     }
     cases
 }

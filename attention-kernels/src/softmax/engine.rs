@@ -40,8 +40,7 @@ pub enum Engine {
     /// Cooperative matrices, whose fragments only the device can read.
     Cmma,
     /// Matrix instructions whose register layout is known. On NVIDIA's cards elements of f32 run on it as well, each
-    /// as the sum of three of bf16, whose products are summed: six instructions in place of one, and f32's accuracy
-    /// up to 4096 tokens.
+    /// as the sum of three of bf16, whose products are summed: six instructions in place of one, and f32's accuracy.
     /// Infinite inputs, which no sum of that kind can hold, give NaN there.
     Mma,
     /// The fastest of the engines and tiles that the device has: measured by the first call of a kind of

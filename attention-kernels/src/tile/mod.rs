@@ -10,7 +10,7 @@ pub(crate) use cmma::{
 };
 pub(crate) use mma::{
     Arrival, F32_TERMS, Reads, Rows, Staged, Sums, Together, Tracks, as_laid_out, attention_terms,
-    matrix_accumulate, matrix_products, row_bytes, row_highest, row_total, scale_sums,
+    matrix_accumulate, matrix_products, row_bytes, row_highest, row_total, scale_sums, set_aside,
     staged_bytes, store_sums, sync_tokens, writes_row,
 };
 pub(crate) use register::{

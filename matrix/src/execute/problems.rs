@@ -29,6 +29,10 @@ pub fn in_terms() -> Vec<Problem> {
     };
     new("sums/keys", [1, 1, 1, 23, 4099, 32, 32]);
     new("sums/queries", [1, 1, 1, 4099, 23, 32, 32]);
+    // So long that sums are set aside: once, and several times.
+    new("sums/set-aside", [1, 2, 1, 17, 4603, 64, 32]);
+    new("sums/many-keys", [1, 1, 1, 23, 16411, 32, 32]);
+    new("sums/many-queries", [1, 1, 1, 16411, 23, 32, 32]);
     // Scores in the hundreds, where all but one weight vanish.
     let large = Entry::new("scores/large", [1, 2, 2, 41, 67, 64, 64]);
     let spec = AttentionSpec::default().with_scale(5.0);

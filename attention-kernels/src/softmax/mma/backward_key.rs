@@ -17,8 +17,8 @@ use crate::{
         rows::{own_rows, tile_index, value_head},
     },
     tile::{
-        Arrival, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
-        matrix_accumulate, matrix_products, store_sums, sync_tokens,
+        Arrival, Aside, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
+        matrix_accumulate, matrix_products, set_aside, store_sums, sync_tokens,
     },
 };
 
@@ -49,7 +49,7 @@ pub(crate) fn matrix_backward_key<
     bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
     mut grad_key: ComptimeOption<Box<[Vector<T, O>]>>,
-    grad_value: ComptimeOption<Box<[Vector<T, OV>]>>,
+    mut grad_value: ComptimeOption<Box<[Vector<T, OV>]>>,
     layouts: Layouts,
     sizes: Sizes,
     #[comptime] wanted: KeyGradients,
@@ -58,6 +58,7 @@ pub(crate) fn matrix_backward_key<
     #[comptime] blueprint: Blueprint,
     #[comptime] kind: Scores,
     #[comptime] alike: bool,
+    #[comptime] until_aside: Option<usize>,
     #[define(T)] _dtype: ElemType,
     #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -149,6 +150,13 @@ pub(crate) fn matrix_backward_key<
     let softened = Weights::new(sizes.scale, kind, tile);
     let last = max(sizes.seq_q, 1) - 1;
 
+    let value_heads = sizes.heads / members;
+    let first_value = (own.batch * value_heads + own.head) * sizes.seq_kv;
+    let kv_heads = sizes.heads / blueprint.group;
+    let first_key = (own.batch * kv_heads + own.head * key_heads) * sizes.seq_kv;
+    let mut keys_aside = Aside::<N>::new(groups, until_aside);
+    let mut values_aside = Aside::<N>::new(groups, until_aside);
+
     for member in 0..members {
         let head = own.head * members + member;
         if comptime!(key_heads > 1) {
@@ -163,11 +171,13 @@ pub(crate) fn matrix_backward_key<
                         &own,
                         key_head - 1,
                         &sizes,
+                        &keys_aside,
                         key_layout,
                         blueprint,
                     ),
                     ComptimeOption::None => {}
                 }
+                keys_aside.restart();
                 keys.load::<P>(
                     key,
                     &layouts.key,
@@ -296,6 +306,20 @@ pub(crate) fn matrix_backward_key<
                     value_layout,
                     tile,
                 );
+                #[comptime]
+                match &mut grad_value {
+                    ComptimeOption::Some(target) => set_aside::<T, N, C, OV>(
+                        &mut values_aside,
+                        &mut value_grads,
+                        target,
+                        &own.rows,
+                        first_value,
+                        sizes.seq_kv,
+                        value_layout,
+                        tile,
+                    ),
+                    ComptimeOption::None => {}
+                }
             }
             if comptime!(wanted.key) {
                 matrix_accumulate::<E, N, R, C, W>(
@@ -305,6 +329,20 @@ pub(crate) fn matrix_backward_key<
                     key_layout,
                     tile,
                 );
+                #[comptime]
+                match &mut grad_key {
+                    ComptimeOption::Some(target) => set_aside::<T, N, C, O>(
+                        &mut keys_aside,
+                        &mut key_grads,
+                        target,
+                        &own.rows,
+                        first_key + member / blueprint.group * sizes.seq_kv,
+                        sizes.seq_kv,
+                        key_layout,
+                        tile,
+                    ),
+                    ComptimeOption::None => {}
+                }
             }
         }
         // What was fetched last is on its way, and read by nobody: the next head's first takes its place.
@@ -313,8 +351,6 @@ pub(crate) fn matrix_backward_key<
         }
     }
 
-    let value_heads = sizes.heads / members;
-    let first = (own.batch * value_heads + own.head) * sizes.seq_kv;
     let ones = filled::<N>(1.0f32, groups, true);
     #[comptime]
     match grad_value {
@@ -323,8 +359,9 @@ pub(crate) fn matrix_backward_key<
             &ones,
             &mut target,
             &own.rows,
-            first,
+            first_value,
             sizes.seq_kv,
+            &values_aside,
             value_layout,
             tile,
         ),
@@ -338,6 +375,7 @@ pub(crate) fn matrix_backward_key<
             &own,
             own.head * key_heads + comptime!(key_heads - 1),
             &sizes,
+            &keys_aside,
             key_layout,
             blueprint,
         ),

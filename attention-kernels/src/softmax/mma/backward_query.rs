@@ -13,8 +13,9 @@ use crate::{
         rows::{key_head, own_rows, tile_index, value_head},
     },
     tile::{
-        Arrival, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
-        matrix_accumulate, matrix_products, row_total, store_sums, sync_tokens, writes_row,
+        Arrival, Aside, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
+        matrix_accumulate, matrix_products, row_total, set_aside, store_sums, sync_tokens,
+        writes_row,
     },
 };
 
@@ -52,6 +53,7 @@ pub(crate) fn matrix_backward_query<
     #[comptime] kind: Scores,
     #[comptime] lone: bool,
     #[comptime] alike: bool,
+    #[comptime] until_aside: Option<usize>,
     #[define(T)] _dtype: ElemType,
     #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -141,6 +143,7 @@ pub(crate) fn matrix_backward_query<
     let factor = score_factor(sizes.scale, kind);
     let softened = Weights::new(sizes.scale, kind, tile);
 
+    let mut aside = Aside::<N>::new(groups, until_aside);
     let steps = walk.steps(&blocks, blueprint);
     if steps.count > 0 {
         let place = 0usize.runtime();
@@ -233,6 +236,16 @@ pub(crate) fn matrix_backward_query<
             tracks.fetch_second::<E, WV>(&mut values, value, other);
         }
         matrix_accumulate::<E, N, R, C, W>(&mut sums, &slopes, &keys, layout, tile);
+        set_aside::<T, N, C, O>(
+            &mut aside,
+            &mut sums,
+            grad_query,
+            &own.rows,
+            first,
+            sizes.seq_q,
+            layout,
+            tile,
+        );
     }
 
     let mut scales = Array::<Vector<f32, N>>::new(groups);
@@ -267,6 +280,7 @@ pub(crate) fn matrix_backward_query<
         &own.rows,
         first,
         sizes.seq_q,
+        &aside,
         layout,
         tile,
     );

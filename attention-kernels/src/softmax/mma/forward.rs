@@ -15,8 +15,8 @@ use crate::{
         rows::{key_head, own_rows, tile_index, value_head},
     },
     tile::{
-        Arrival, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
-        matrix_accumulate, matrix_products, packed, store_sums, sync_tokens, writes_row,
+        Arrival, Aside, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
+        matrix_accumulate, matrix_products, packed, set_aside, store_sums, sync_tokens, writes_row,
     },
 };
 
@@ -52,6 +52,7 @@ pub(crate) fn matrix_forward<
     #[comptime] blueprint: Blueprint,
     #[comptime] kind: Scores,
     #[comptime] alike: bool,
+    #[comptime] until_aside: Option<usize>,
     #[define(T)] _dtype: ElemType,
     #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
@@ -139,6 +140,8 @@ pub(crate) fn matrix_forward<
     let mut scores = filled::<N>(0.0f32, comptime!(tile.slots() * tile.groups), true);
     let factor = score_factor(sizes.scale, kind);
 
+    let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
+    let mut aside = Aside::<N>::new(comptime!(tile.groups), until_aside);
     let steps = walk.steps(&blocks, blueprint);
     // There is one place for each.
     let place = 0usize.runtime();
@@ -179,7 +182,7 @@ pub(crate) fn matrix_forward<
             } else if comptime!(part == 1) {
                 hide_unseen::<N>(&mut scores, own.rows[0], token, &sizes, blueprint);
             }
-            softmax.soften::<C>(&mut scores, &mut sums, layout);
+            softmax.soften::<C>(&mut scores, &mut sums, &mut aside, layout);
             walk.reweigh(&mut scores, token, &sizes, blueprint);
             values.store();
             tracks.advance(steps.token_after(index));
@@ -192,11 +195,20 @@ pub(crate) fn matrix_forward<
                 tracks.fetch_first::<E, W>(&mut keys, key, place);
             }
             matrix_accumulate::<E, N, R, C, WV>(&mut sums, &scores, &values, layout, tile);
+            set_aside::<T, N, C, O>(
+                &mut aside,
+                &mut sums,
+                out,
+                &own.rows,
+                first,
+                sizes.seq_q,
+                layout,
+                tile,
+            );
         }
     }
 
     let (factors, row_lse) = softmax.finish::<C>(&sums, sizes.neg_inf, layout);
-    let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
     store_sums::<T, N, C, O>(
         &sums,
         &factors,
@@ -204,6 +216,7 @@ pub(crate) fn matrix_forward<
         &own.rows,
         first,
         sizes.seq_q,
+        &aside,
         layout,
         tile,
     );

@@ -7,7 +7,7 @@ use crate::{
         args::{Blueprint, Sizes},
         rows::OwnedRows,
     },
-    tile::{Sums, store_sums},
+    tile::{Aside, Sums, store_sums},
 };
 
 /// Writes the keys' gradients of one head.
@@ -18,6 +18,7 @@ pub(super) fn store_keys<E: Float, N: Size, C: Size, O: Size>(
     own: &OwnedRows,
     key_head: usize,
     sizes: &Sizes,
+    aside: &Aside<N>,
     #[comptime] layout: Sums,
     #[comptime] blueprint: Blueprint,
 ) {
@@ -35,6 +36,7 @@ pub(super) fn store_keys<E: Float, N: Size, C: Size, O: Size>(
         &own.rows,
         (own.batch * kv_heads + key_head) * sizes.seq_kv,
         sizes.seq_kv,
+        aside,
         layout,
         tile,
     );

@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use crate::{
     exp2::exp2,
     softmax::score::HIDDEN,
-    tile::{RowTile, Sums, row_highest, row_total, scale_sums},
+    tile::{Aside, RowTile, Sums, row_highest, row_total, scale_sums},
 };
 
 /// A row's highest score may grow by this power of two before its sums are scaled to it: weights
@@ -159,11 +159,12 @@ impl<N: Size> Softmax<N> {
         }
     }
 
-    /// Scores of a step become weights; `sums` follow where a reference moves.
+    /// Scores of a step become weights; `sums` and what was set `aside` of them follow where a reference moves.
     pub fn soften<C: Size>(
         &mut self,
         scores: &mut Array<Vector<f32, N>>,
         sums: &mut Array<Vector<f32, C>>,
+        aside: &mut Aside<N>,
         #[comptime] layout: Sums,
     ) {
         let tile = comptime!(self.tile);
@@ -193,6 +194,7 @@ impl<N: Size> Softmax<N> {
                 }
             }
             scale_sums::<N, C>(sums, &decay, layout, tile);
+            aside.decay(&decay);
         }
         #[unroll]
         for g in 0..groups {

@@ -30,7 +30,9 @@ pub(crate) use arrival::{Arrival, Reads, staged_bytes, sync_tokens};
 pub(crate) use product::{matrix_accumulate, matrix_products};
 pub(crate) use rows::{Rows, row_bytes};
 pub(crate) use staged::Staged;
-pub(crate) use sums::{Sums, row_highest, row_total, scale_sums, store_sums, writes_row};
+pub(crate) use sums::{
+    Sums, row_highest, row_total, scale_sums, set_aside, store_sums, writes_row,
+};
 pub(crate) use terms::{F32_TERMS, attention_terms};
 pub(crate) use track::{Together, Tracks};
 

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::{DEPTH, padded};
-use crate::tile::{RowTile, Spread, lane_start};
+use crate::tile::{Aside, RowTile, Spread, filled, lane_start};
 
 /// What a lane's sums are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,8 +93,32 @@ pub(crate) fn scale_sums<N: Size, C: Size>(
     }
 }
 
-/// Writes `sums[., g] * factors[g]` to the row-major matrix that begins at row `first` of `target`.
-/// Rows from `length` on are not written.
+/// After a step: sets aside the sums, where it is time.
+#[cube]
+pub(crate) fn set_aside<E: Float, N: Size, C: Size, P: Size>(
+    aside: &mut Aside<N>,
+    sums: &mut Array<Vector<f32, C>>,
+    target: &mut [Vector<E, P>],
+    positions: &Array<usize>,
+    first: usize,
+    length: usize,
+    #[comptime] layout: Sums,
+    #[comptime] tile: RowTile,
+) {
+    if comptime!(aside.every.is_some()) {
+        let due = aside.due();
+        if due {
+            let ones = filled::<N>(1.0f32, tile.groups, true);
+            store_sums::<E, N, C, P>(
+                &*sums, &ones, target, positions, first, length, &*aside, layout, tile,
+            );
+            aside.begin::<C>(sums, tile);
+        }
+    }
+}
+
+/// Writes `(sums[., g] + aside[., g]) * factors[g]` to the row-major matrix that begins at row `first` of
+/// `target`. Rows from `length` on are not written.
 #[cube]
 pub(crate) fn store_sums<E: Float, N: Size, C: Size, P: Size>(
     sums: &Array<Vector<f32, C>>,
@@ -103,9 +127,11 @@ pub(crate) fn store_sums<E: Float, N: Size, C: Size, P: Size>(
     positions: &Array<usize>,
     first: usize,
     length: usize,
+    aside: &Aside<N>,
     #[comptime] layout: Sums,
     #[comptime] tile: RowTile,
 ) {
+    let joins = comptime!(aside.every.is_some());
     let spread = comptime!(tile.spread);
     let groups = comptime!(spread.groups_per_tile());
     let across = comptime!(spread.tile_width());
@@ -128,15 +154,18 @@ pub(crate) fn store_sums<E: Float, N: Size, C: Size, P: Size>(
                     let at = comptime!(d * across) + sum_start(v, spread);
                     #[unroll]
                     for p in 0..comptime!(width / piece) {
-                        let mut piece_out = Vector::<E, P>::new(E::from_int(0));
+                        let mut found = Vector::<f32, P>::new(0.0f32);
                         #[unroll]
                         for i in 0..piece {
-                            let sum = sums[slot].extract(comptime!(p * piece + i)) * factor;
-                            piece_out.insert(i, E::cast_from(sum));
+                            found.insert(i, sums[slot].extract(comptime!(p * piece + i)));
                         }
                         let dimension = at + comptime!(p * piece);
                         if comptime!(dim.is_multiple_of(DEPTH)) || dimension < dim {
-                            target[row + dimension / piece] = piece_out;
+                            let at = row + dimension / piece;
+                            if comptime!(joins) {
+                                found += aside.of::<E, P, P>(target[at], comptime!(g).runtime());
+                            }
+                            target[at] = Vector::cast_from(found * Vector::new(factor));
                         }
                     }
                 }

@@ -13,7 +13,9 @@ impl RowTile {
     pub(crate) fn steps_until_aside(&self, tokens: usize) -> Option<usize> {
         let tokens_of_addition = self.block.min(TOKEN_CHAIN);
         let steps = (ADDITIONS * tokens_of_addition).div_ceil(self.block);
-        (tokens > 2 * steps * self.block).then_some(steps)
+        // Products of terms leave less of the bound to their sums.
+        let chains = if self.terms > 1 { 1 } else { 2 };
+        (tokens > chains * steps * self.block).then_some(steps)
     }
 }
 
@@ -81,24 +83,35 @@ impl<N: Size> Aside<N> {
         #[comptime] tile: RowTile,
     ) {
         if comptime!(self.every.is_some()) {
-            self.steps += 1;
-            if self.steps == comptime!(self.every.unwrap_or(1)) {
+            let due = self.due();
+            if due {
                 let ones = filled::<N>(1.0f32, tile.groups, true);
                 store_rows::<E, N, R, W>(
                     &*sums, &ones, target, positions, first, length, &*self, dim, tile,
                 );
-                #[unroll(tile.unroll)]
-                for slot in 0..sums.len() {
-                    sums[slot] = Vector::new(0.0f32);
-                }
-                #[unroll]
-                for g in 0..tile.groups {
-                    self.kept[g] = Vector::new(1.0f32);
-                }
-                self.begun = 1u32.runtime();
-                self.steps = 0usize.runtime();
+                self.begin::<R>(sums, tile);
             }
         }
+    }
+
+    /// After a step: whether it is time.
+    pub fn due(&mut self) -> bool {
+        self.steps += 1;
+        self.steps == comptime!(self.every.unwrap_or(1))
+    }
+
+    /// What was set aside are the sums, which begin anew.
+    pub fn begin<R: Size>(&mut self, sums: &mut Array<Vector<f32, R>>, #[comptime] tile: RowTile) {
+        #[unroll(tile.unroll)]
+        for slot in 0..sums.len() {
+            sums[slot] = Vector::new(0.0f32);
+        }
+        #[unroll]
+        for g in 0..tile.groups {
+            self.kept[g] = Vector::new(1.0f32);
+        }
+        self.begun = 1u32.runtime();
+        self.steps = 0usize.runtime();
     }
 
     /// What was set aside belongs to rows that are written: the sums begin anew.
