@@ -202,6 +202,7 @@ pub(crate) fn matrix_backward_key<
             comptime!(Together {
                 follows: blueprint.blocks.is_none(),
                 alike,
+                held: arrival != Arrival::Stored,
             }),
         );
         let first = (own.batch * sizes.heads + head) * sizes.seq_q;

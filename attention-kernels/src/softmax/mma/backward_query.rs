@@ -92,6 +92,11 @@ pub(crate) fn matrix_backward_query<
     let kv_head = key_head(own.head, blueprint);
     let last = max(sizes.seq_kv, 1) - 1;
     let (key_width, value_width) = (W::value(), WV::value());
+    let arrival = comptime!(Arrival::new(
+        tile.spread,
+        [key_width, value_width],
+        Arrival::CopiedBeside
+    ));
     let mut tracks = Tracks::new::<W, WV>(
         Stream::of(&layouts.key, own.batch, kv_head, last),
         Stream::of(
@@ -107,13 +112,9 @@ pub(crate) fn matrix_backward_query<
         comptime!(Together {
             follows: blueprint.blocks.is_none(),
             alike,
+            held: arrival != Arrival::Stored,
         }),
     );
-    let arrival = comptime!(Arrival::new(
-        tile.spread,
-        [key_width, value_width],
-        Arrival::CopiedBeside
-    ));
     let mut keys = Staged::<E, W>::new(
         comptime!(tile.held(blueprint.head_dim)),
         units,

@@ -94,6 +94,11 @@ pub(crate) fn matrix_forward<
     let kv_head = key_head(own.head, blueprint);
     let last = max(sizes.seq_kv, 1) - 1;
     let (key_width, value_width) = (W::value(), WV::value());
+    let arrival = comptime!(Arrival::new(
+        tile.spread,
+        [key_width, value_width],
+        Arrival::Copied
+    ));
     let mut tracks = Tracks::new::<W, WV>(
         Stream::of(&key_layout, own.batch, kv_head, last),
         Stream::of(
@@ -109,13 +114,9 @@ pub(crate) fn matrix_forward<
         comptime!(Together {
             follows: blueprint.blocks.is_none(),
             alike,
+            held: arrival != Arrival::Stored,
         }),
     );
-    let arrival = comptime!(Arrival::new(
-        tile.spread,
-        [key_width, value_width],
-        Arrival::Copied
-    ));
     let mut keys = Staged::<E, W>::new(
         comptime!(tile.held(blueprint.head_dim)),
         blueprint.units,

@@ -11,7 +11,7 @@ pub(super) struct Track {
     stream: Stream,
     /// The step's first token.
     token: usize,
-    /// Where the rows begin in which this unit has columns of its own.
+    /// Where the rows begin in which this unit has columns of its own, where copies leave the registers for it.
     rows: Array<usize>,
     /// From a row to that of the next step.
     step: usize,
@@ -22,12 +22,12 @@ pub(super) struct Track {
     #[cube(comptime)]
     block: usize,
     #[cube(comptime)]
-    follows: bool,
+    together: Together,
 }
 
 #[cube]
 impl Track {
-    /// Of tokens of `dim` dimensions in vectors of `width`; `follows`: a step begins where the one before it ended.
+    /// Of tokens of `dim` dimensions in vectors of `width`.
     pub fn new(
         stream: Stream,
         zero: usize,
@@ -35,7 +35,7 @@ impl Track {
         #[comptime] width: usize,
         #[comptime] units: usize,
         #[comptime] tile: RowTile,
-        #[comptime] follows: bool,
+        #[comptime] together: Together,
     ) -> Track {
         let block = comptime!(tile.block);
         let moves = comptime!(Moves::new(block, dim / width, units));
@@ -54,28 +54,35 @@ impl Track {
             moves,
             units,
             block,
-            follows,
+            together,
         }
     }
 
     /// Turns to the step that begins at `token`.
     pub fn seek(&mut self, token: usize) {
         self.token = token;
-        let across = comptime!(self.moves.across());
-        let unit = UNIT_POS as usize;
-        let limit = self.limit();
-        let step = comptime!(self.units / across) * self.stream.token_stride;
-        let mut at = self.column() + (token + unit / across) * self.stream.token_stride;
-        #[unroll]
-        for row in 0..comptime!(self.moves.rows()) {
-            self.rows[row] = min(at, limit);
-            at += step;
+        if comptime!(self.together.held) {
+            #[unroll]
+            for row in 0..comptime!(self.moves.rows()) {
+                self.rows[row] = self.row(row);
+            }
         }
+    }
+
+    /// Where a row begins: the end of the tokens is one address, for a unit stays in its columns.
+    fn row(&self, #[comptime] row: usize) -> usize {
+        let across = comptime!(self.moves.across());
+        let ahead = comptime!(row * (self.units / across)) * self.stream.token_stride;
+        let first = self.token + UNIT_POS as usize / across;
+        min(
+            self.column() + first * self.stream.token_stride + ahead,
+            self.limit(),
+        )
     }
 
     /// Turns to the step after, which begins at `token`. Rows that have reached the end of the tokens stay there.
     pub fn advance(&mut self, token: usize) {
-        if comptime!(self.follows) {
+        if comptime!(self.together.follows && self.together.held) {
             self.token += self.block;
             let limit = self.limit();
             #[unroll]
@@ -90,7 +97,14 @@ impl Track {
     /// Where the first chunk of this turn's row begins: the others are constants away.
     pub fn from(&self, #[comptime] turn: usize) -> usize {
         match comptime!(self.moves) {
-            Moves::Columns { parts, .. } => self.rows[comptime!(turn / parts)],
+            Moves::Columns { parts, .. } => {
+                let row = comptime!(turn / parts);
+                if comptime!(self.together.held) {
+                    self.rows[row]
+                } else {
+                    self.row(row)
+                }
+            }
             Moves::Chunks { .. } => {
                 let (row, column) = chunk(turn, self.moves, self.units);
                 self.stream.origin
@@ -152,6 +166,8 @@ pub(crate) struct Together {
     pub follows: bool,
     /// Both tensors have the same shape and strides.
     pub alike: bool,
+    /// Units have registers to hold where rows begin.
+    pub held: bool,
 }
 
 /// The tracks of two tensors whose tokens come in the same steps.
@@ -175,16 +191,23 @@ impl Tracks {
         #[comptime] together: Together,
     ) -> Tracks {
         let (width, second_width) = (W::value(), WV::value());
-        let follows = comptime!(together.follows);
         let second = if comptime!(together.alike) {
             ComptimeOption::new_None()
         } else {
             let dim = comptime!(dims[1]);
-            let track = Track::new(second, zero, dim, second_width, units, tile, follows);
+            let track = Track::new(second, zero, dim, second_width, units, tile, together);
             ComptimeOption::new_Some(track)
         };
         Tracks {
-            first: Track::new(first, zero, comptime!(dims[0]), width, units, tile, follows),
+            first: Track::new(
+                first,
+                zero,
+                comptime!(dims[0]),
+                width,
+                units,
+                tile,
+                together,
+            ),
             second,
         }
     }
