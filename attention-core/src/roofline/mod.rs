@@ -121,7 +121,11 @@ pub fn predict(work: &Work, device: &DeviceRoofs, mix: Option<LoopMix>) -> Predi
     if let (Some(issue), Some(mix), Some(_)) = (device.issue, mix, matrix)
         && mix.matrix > 0
     {
-        let multiplications = work.products as f64 / issue.flops_per_instruction;
+        let products = match work.dtype {
+            DType::F32 => devices::F32_PRODUCTS * work.products as f64,
+            DType::F16 | DType::BF16 => work.products as f64,
+        };
+        let multiplications = products / issue.flops_per_instruction;
         let slots = multiplications * mix.instructions as f64 / mix.matrix as f64;
         parts.push((Limit::Issue, slots / issue.slots.value));
     }
@@ -214,12 +218,28 @@ mod tests {
     }
 
     #[test]
-    fn f32_runs_on_the_vector_units() {
-        let prediction = forward(&problem(4096, 4096, 64), DType::F32, &device("A100 SXM"));
-        assert_eq!(prediction.limit(), Limit::Vector);
-        let slower = prediction.bound()
-            / forward(&problem(4096, 4096, 64), DType::F16, &device("A100 SXM")).bound();
-        assert!(slower > 10.0, "{slower}");
+    fn f32_takes_six_products_of_bf16_on_nvidia_and_the_vector_units_elsewhere() {
+        let of = |dtype, name| forward(&problem(4096, 4096, 64), dtype, &device(name));
+        let (f32, bf16) = (of(DType::F32, "A100 SXM"), of(DType::BF16, "A100 SXM"));
+        assert_eq!(f32.limit(), Limit::Matrix);
+        let slower = f32.bound() / bf16.bound();
+        assert!((slower - 6.0).abs() < 1e-9, "{slower}");
+        assert_eq!(of(DType::F32, "MI300X").limit(), Limit::Vector);
+    }
+
+    #[test]
+    fn issue_counts_six_multiplications_for_one_of_f32() {
+        let (problem, spec) = (problem(4096, 4096, 64), AttentionSpec::default());
+        let mix = LoopMix {
+            instructions: 100,
+            matrix: 1,
+        };
+        let bound = |dtype| {
+            let work = forward_work(&problem, &spec, dtype);
+            predict(&work, &device("A100 SXM"), Some(mix)).bound()
+        };
+        let slower = bound(DType::F32) / bound(DType::BF16);
+        assert!((slower - 6.0).abs() < 1e-9, "{slower}");
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Moves {
         }
     }
 
-    /// Columns from a unit's row to the next unit's in another row.
+    /// Units that share a row, and columns from one chunk of a unit to its next in that row.
     pub fn across(self) -> usize {
         match self {
             Self::Columns { across, .. } => across,
@@ -200,5 +200,16 @@ mod tests {
         };
         assert_eq!(columns(16, 4), chunks);
         assert_eq!(columns(64, 59).turns(), 30);
+    }
+
+    #[test]
+    fn a_units_chunks_are_constants_behind_its_first_where_it_has_columns_of_its_own() {
+        let columns = Moves::new(64, 16, 128);
+        assert_eq!((columns.rows(), columns.first(3)), (4, 0));
+        assert_eq!(columns.behind(0, 128), (0, 0));
+        assert_eq!(columns.behind(3, 128), (16, 8));
+        let chunks = Moves::new(64, 59, 128);
+        assert_eq!((chunks.rows(), chunks.first(3)), (0, 3));
+        assert_eq!(chunks.behind(3, 128), (0, 0));
     }
 }
