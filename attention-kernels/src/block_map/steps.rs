@@ -45,7 +45,7 @@ impl Step {
 pub(crate) struct Steps {
     list: ComptimeOption<BlockList>,
     /// The list's first entry that is visited; the first token, where there is no list.
-    pub first: usize,
+    first: usize,
     pub count: usize,
     #[cube(comptime)]
     blocks: Option<Blocks>,

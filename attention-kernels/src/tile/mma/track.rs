@@ -44,7 +44,7 @@ impl Track {
         for row in 0..comptime!(moves.rows()) {
             rows[row] = 0;
         }
-        // A compiler that knows it multiplies anew for every row and step.
+        // Without `zero`, which no compiler knows, it would be multiplied anew for every row and step.
         let step = block * stream.token_stride + zero;
         Track {
             stream,
