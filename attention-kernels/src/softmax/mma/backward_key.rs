@@ -4,7 +4,7 @@
 use cubecl::prelude::*;
 
 use super::{
-    key_grads::store_keys,
+    key_grads::{set_gradients_aside, store_gradients},
     soften::{Scores, Weights, score_factor},
     token_stats::TokenStats,
 };
@@ -18,7 +18,7 @@ use crate::{
     },
     tile::{
         Arrival, Aside, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
-        matrix_accumulate, matrix_products, set_aside, store_sums, sync_tokens,
+        matrix_accumulate, matrix_products, sync_tokens,
     },
 };
 
@@ -159,24 +159,22 @@ pub(crate) fn matrix_backward_key<
 
     for member in 0..members {
         let head = own.head * members + member;
+        let first_row = first_key + member / blueprint.group * sizes.seq_kv;
         if comptime!(key_heads > 1) {
             let in_group = member % blueprint.group;
             if member > 0 && in_group == 0 {
                 let key_head = own.head * key_heads + member / blueprint.group;
-                #[comptime]
-                match &mut grad_key {
-                    ComptimeOption::Some(target) => store_keys::<T, N, C, O>(
-                        &key_grads,
-                        target,
-                        &own,
-                        key_head - 1,
-                        &sizes,
-                        &keys_aside,
-                        key_layout,
-                        blueprint,
-                    ),
-                    ComptimeOption::None => {}
-                }
+                store_gradients::<T, N, C, O>(
+                    &mut grad_key,
+                    &key_grads,
+                    sizes.scale,
+                    &keys_aside,
+                    &own,
+                    first_row - sizes.seq_kv,
+                    sizes.seq_kv,
+                    key_layout,
+                    tile,
+                );
                 keys_aside.restart();
                 keys.load::<P>(
                     key,
@@ -266,33 +264,13 @@ pub(crate) fn matrix_backward_key<
                 ComptimeOption::None => {}
             }
             if comptime!(wanted.key) {
-                #[unroll]
-                for slot in 0..slots {
-                    let delta = Vector::<f32, N>::new(numbers.delta(slot));
-                    #[unroll]
-                    for g in 0..groups {
-                        slopes[slot * groups + g] -= delta;
-                    }
-                }
+                numbers.take_delta::<N>(&mut slopes);
             }
             walk.modify_with_slope(&mut weights, &mut slopes, head, token, &sizes, blueprint);
             if comptime!(kind != Scores::Products) {
                 walk.hide(&mut weights, head, steps.at(index), &sizes, blueprint);
             }
-            #[unroll]
-            for slot in 0..slots {
-                let shift = numbers.shift(slot);
-                #[unroll]
-                for g in 0..groups {
-                    let at = slot * groups + g;
-                    let weight = softened.of(weights[at].extract(0usize), shift);
-                    let weight = numbers.corrected(weight, slot);
-                    weights[at] = Vector::new(weight);
-                    if comptime!(wanted.key) {
-                        slopes[at] *= Vector::new(weight);
-                    }
-                }
-            }
+            numbers.soften::<N>(&mut weights, &mut slopes, &softened, wanted.key);
             if comptime!(late) {
                 tracks.fetch_first::<E, W>(&mut queries, query, other);
                 tracks.fetch_second::<E, WV>(&mut grads, grad_out, other);
@@ -307,20 +285,16 @@ pub(crate) fn matrix_backward_key<
                     value_layout,
                     tile,
                 );
-                #[comptime]
-                match &mut grad_value {
-                    ComptimeOption::Some(target) => set_aside::<T, N, C, OV>(
-                        &mut values_aside,
-                        &mut value_grads,
-                        target,
-                        &own.rows,
-                        first_value,
-                        sizes.seq_kv,
-                        value_layout,
-                        tile,
-                    ),
-                    ComptimeOption::None => {}
-                }
+                set_gradients_aside::<T, N, C, OV>(
+                    &mut grad_value,
+                    &mut value_grads,
+                    &mut values_aside,
+                    &own,
+                    first_value,
+                    sizes.seq_kv,
+                    value_layout,
+                    tile,
+                );
             }
             if comptime!(wanted.key) {
                 matrix_accumulate::<E, N, R, C, W>(
@@ -330,20 +304,16 @@ pub(crate) fn matrix_backward_key<
                     key_layout,
                     tile,
                 );
-                #[comptime]
-                match &mut grad_key {
-                    ComptimeOption::Some(target) => set_aside::<T, N, C, O>(
-                        &mut keys_aside,
-                        &mut key_grads,
-                        target,
-                        &own.rows,
-                        first_key + member / blueprint.group * sizes.seq_kv,
-                        sizes.seq_kv,
-                        key_layout,
-                        tile,
-                    ),
-                    ComptimeOption::None => {}
-                }
+                set_gradients_aside::<T, N, C, O>(
+                    &mut grad_key,
+                    &mut key_grads,
+                    &mut keys_aside,
+                    &own,
+                    first_row,
+                    sizes.seq_kv,
+                    key_layout,
+                    tile,
+                );
             }
         }
         // What was fetched last is on its way, and read by nobody: the next head's first takes its place.
@@ -352,34 +322,26 @@ pub(crate) fn matrix_backward_key<
         }
     }
 
-    let ones = filled::<N>(1.0f32, groups, true);
-    #[comptime]
-    match grad_value {
-        ComptimeOption::Some(mut target) => store_sums::<T, N, C, OV>(
-            &value_grads,
-            &ones,
-            &mut target,
-            &own.rows,
-            first_value,
-            sizes.seq_kv,
-            &values_aside,
-            value_layout,
-            tile,
-        ),
-        ComptimeOption::None => {}
-    }
-    #[comptime]
-    match grad_key {
-        ComptimeOption::Some(mut target) => store_keys::<T, N, C, O>(
-            &key_grads,
-            &mut target,
-            &own,
-            own.head * key_heads + comptime!(key_heads - 1),
-            &sizes,
-            &keys_aside,
-            key_layout,
-            blueprint,
-        ),
-        ComptimeOption::None => {}
-    }
+    store_gradients::<T, N, C, OV>(
+        &mut grad_value,
+        &value_grads,
+        f32::new(1.0),
+        &values_aside,
+        &own,
+        first_value,
+        sizes.seq_kv,
+        value_layout,
+        tile,
+    );
+    store_gradients::<T, N, C, O>(
+        &mut grad_key,
+        &key_grads,
+        sizes.scale,
+        &keys_aside,
+        &own,
+        first_key + comptime!(key_heads - 1) * sizes.seq_kv,
+        sizes.seq_kv,
+        key_layout,
+        tile,
+    );
 }

@@ -1,43 +1,58 @@
-//! The keys' gradients on their way out.
+//! The gradients of a cube's keys or values on their way out: nothing where they are not wanted.
 
 use cubecl::prelude::*;
 
 use crate::{
-    softmax::{
-        args::{Blueprint, Sizes},
-        rows::OwnedRows,
-    },
-    tile::{Aside, Sums, store_sums},
+    softmax::rows::OwnedRows,
+    tile::{Aside, RowTile, Sums, filled, set_aside, store_sums},
 };
 
-/// Writes the keys' gradients of one head.
+/// Writes the sums of one head times `factor`; its rows begin at row `first`.
 #[cube]
-pub(super) fn store_keys<E: Float, N: Size, C: Size, O: Size>(
-    key_grads: &Array<Vector<f32, C>>,
-    target: &mut [Vector<E, O>],
-    own: &OwnedRows,
-    key_head: usize,
-    sizes: &Sizes,
+pub(super) fn store_gradients<E: Float, N: Size, C: Size, O: Size>(
+    target: &mut ComptimeOption<Box<[Vector<E, O>]>>,
+    sums: &Array<Vector<f32, C>>,
+    factor: f32,
     aside: &Aside<N>,
+    own: &OwnedRows,
+    first: usize,
+    length: usize,
     #[comptime] layout: Sums,
-    #[comptime] blueprint: Blueprint,
+    #[comptime] tile: RowTile,
 ) {
-    let tile = comptime!(blueprint.tile);
-    let mut scales = Array::<Vector<f32, N>>::new(tile.groups);
-    #[unroll]
-    for g in 0..tile.groups {
-        scales[g] = Vector::new(sizes.scale);
+    #[comptime]
+    match target {
+        ComptimeOption::Some(target) => {
+            let mut factors = filled::<N>(1.0f32, tile.groups, true);
+            #[unroll]
+            for g in 0..tile.groups {
+                factors[g] = Vector::new(factor);
+            }
+            store_sums::<E, N, C, O>(
+                sums, &factors, target, &own.rows, first, length, aside, layout, tile,
+            );
+        }
+        ComptimeOption::None => {}
     }
-    let kv_heads = sizes.heads / blueprint.group;
-    store_sums::<E, N, C, O>(
-        key_grads,
-        &scales,
-        target,
-        &own.rows,
-        (own.batch * kv_heads + key_head) * sizes.seq_kv,
-        sizes.seq_kv,
-        aside,
-        layout,
-        tile,
-    );
+}
+
+/// After a step: sets aside the sums of one head, where it is time.
+#[cube]
+pub(super) fn set_gradients_aside<E: Float, N: Size, C: Size, O: Size>(
+    target: &mut ComptimeOption<Box<[Vector<E, O>]>>,
+    sums: &mut Array<Vector<f32, C>>,
+    aside: &mut Aside<N>,
+    own: &OwnedRows,
+    first: usize,
+    length: usize,
+    #[comptime] layout: Sums,
+    #[comptime] tile: RowTile,
+) {
+    #[comptime]
+    match target {
+        ComptimeOption::Some(target) => {
+            set_aside::<E, N, C, O>(aside, sums, target, &own.rows, first, length, layout, tile)
+        }
+        ComptimeOption::None => {}
+    }
 }

@@ -96,13 +96,51 @@ impl<S: Size> TokenStats<S> {
         }
     }
 
+    /// Takes each query's `delta` from its slopes.
+    pub fn take_delta<N: Size>(&self, slopes: &mut Array<Vector<f32, N>>) {
+        let groups = comptime!(self.tile.groups);
+        #[unroll]
+        for slot in 0..comptime!(self.tile.slots()) {
+            let delta = Vector::<f32, N>::new(self.delta(slot));
+            #[unroll]
+            for g in 0..groups {
+                slopes[slot * groups + g] -= delta;
+            }
+        }
+    }
+
+    /// Scores of a step become weights; where they are wanted, slopes by a weight become those by its score.
+    pub fn soften<N: Size>(
+        &self,
+        scores: &mut Array<Vector<f32, N>>,
+        slopes: &mut Array<Vector<f32, N>>,
+        weights: &Weights,
+        #[comptime] wants_slopes: bool,
+    ) {
+        let groups = comptime!(self.tile.groups);
+        #[unroll]
+        for slot in 0..comptime!(self.tile.slots()) {
+            let shift = self.shift(slot);
+            #[unroll]
+            for g in 0..groups {
+                let at = slot * groups + g;
+                let weight = weights.of(scores[at].extract(0usize), shift);
+                let weight = Vector::new(self.corrected(weight, slot));
+                scores[at] = weight;
+                if comptime!(wants_slopes) {
+                    slopes[at] *= weight;
+                }
+            }
+        }
+    }
+
     /// Of this lane's `slot`-th query.
-    pub fn shift(&self, #[comptime] slot: usize) -> f32 {
+    fn shift(&self, #[comptime] slot: usize) -> f32 {
         self.shifts[self.start + slots_start(self.tile) + slot_offset(slot, self.tile)]
     }
 
     /// A weight of this lane's `slot`-th query, corrected where it is.
-    pub fn corrected(&self, weight: f32, #[comptime] slot: usize) -> f32 {
+    fn corrected(&self, weight: f32, #[comptime] slot: usize) -> f32 {
         #[comptime]
         match &self.factors {
             ComptimeOption::Some(factors) => {
@@ -114,7 +152,7 @@ impl<S: Size> TokenStats<S> {
     }
 
     /// Of this lane's `slot`-th query.
-    pub fn delta(&self, #[comptime] slot: usize) -> f32 {
+    fn delta(&self, #[comptime] slot: usize) -> f32 {
         self.deltas[self.start + slots_start(self.tile) + slot_offset(slot, self.tile)]
     }
 }
