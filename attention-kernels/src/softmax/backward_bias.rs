@@ -98,7 +98,7 @@ pub(crate) fn attention_backward_bias<
                             FACTOR,
                             groups,
                         );
-                        rows.products::<E, M, W, WV>(
+                        rows.products::<E, E, M, W, WV>(
                             &walk,
                             key,
                             value,

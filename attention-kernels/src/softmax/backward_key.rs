@@ -23,6 +23,7 @@ use crate::{
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_backward_key<
+    T: Float,
     E: Float,
     M: Numeric,
     N: Size,
@@ -37,10 +38,10 @@ pub(crate) fn attention_backward_key<
     grad_out: &[Vector<E, WV>],
     stats: &[f32],
     mask: ComptimeOption<ScoreTable<M>>,
-    bias: ComptimeOption<ScoreTable<E>>,
+    bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
-    mut grad_key: ComptimeOption<Box<[Vector<E, W>]>>,
-    mut grad_value: ComptimeOption<Box<[Vector<E, WV>]>>,
+    mut grad_key: ComptimeOption<Box<[Vector<T, W>]>>,
+    mut grad_value: ComptimeOption<Box<[Vector<T, WV>]>>,
     layouts: Layouts,
     sizes: Sizes,
     #[comptime] wanted: KeyGradients,
@@ -48,14 +49,15 @@ pub(crate) fn attention_backward_key<
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[comptime] until_aside: Option<usize>,
-    #[define(E)] _dtype: ElemType,
+    #[define(T)] _dtype: ElemType,
+    #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let layouts = layouts.packed(blueprint);
     let tile = tile_index(blueprint);
     if tile < tile_count::<N>(sizes.seq_kv, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_kv, blueprint);
-        let walk = KeyWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
+        let walk = KeyWalk::<T, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let head_width = W::value();
@@ -123,7 +125,7 @@ pub(crate) fn attention_backward_key<
                     let key_head = own.head * key_heads + member / blueprint.group;
                     #[comptime]
                     match &mut grad_key {
-                        ComptimeOption::Some(target) => store_keys::<E, N, R, W>(
+                        ComptimeOption::Some(target) => store_keys::<T, N, R, W>(
                             &key_grads,
                             target,
                             &own,
@@ -220,7 +222,7 @@ pub(crate) fn attention_backward_key<
                     );
                     #[comptime]
                     match &mut grad_value {
-                        ComptimeOption::Some(target) => values_aside.step::<E, RV, WV>(
+                        ComptimeOption::Some(target) => values_aside.step::<T, RV, WV>(
                             &mut value_grads,
                             target,
                             &own.rows,
@@ -247,7 +249,7 @@ pub(crate) fn attention_backward_key<
                     );
                     #[comptime]
                     match &mut grad_key {
-                        ComptimeOption::Some(target) => keys_aside.step::<E, R, W>(
+                        ComptimeOption::Some(target) => keys_aside.step::<T, R, W>(
                             &mut key_grads,
                             target,
                             &own.rows,
@@ -264,7 +266,7 @@ pub(crate) fn attention_backward_key<
 
         #[comptime]
         match grad_value {
-            ComptimeOption::Some(mut target) => store_rows::<E, N, RV, WV>(
+            ComptimeOption::Some(mut target) => store_rows::<T, N, RV, WV>(
                 &value_grads,
                 &factors,
                 &mut target,
@@ -279,7 +281,7 @@ pub(crate) fn attention_backward_key<
         }
         #[comptime]
         match grad_key {
-            ComptimeOption::Some(mut target) => store_keys::<E, N, R, W>(
+            ComptimeOption::Some(mut target) => store_keys::<T, N, R, W>(
                 &key_grads,
                 &mut target,
                 &own,
@@ -295,9 +297,9 @@ pub(crate) fn attention_backward_key<
 
 /// Writes the keys' gradients of one head.
 #[cube]
-fn store_keys<E: Float, N: Size, R: Size, W: Size>(
+fn store_keys<T: Float, N: Size, R: Size, W: Size>(
     key_grads: &Array<Vector<f32, R>>,
-    target: &mut [Vector<E, W>],
+    target: &mut [Vector<T, W>],
     own: &OwnedRows,
     first: usize,
     aside: &Aside<N>,
@@ -311,7 +313,7 @@ fn store_keys<E: Float, N: Size, R: Size, W: Size>(
     for g in 0..groups {
         scales[g] = Vector::new(sizes.scale);
     }
-    store_rows::<E, N, R, W>(
+    store_rows::<T, N, R, W>(
         key_grads,
         &scales,
         target,

@@ -22,6 +22,7 @@ use crate::{
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_backward_query<
+    T: Float,
     E: Float,
     M: Numeric,
     N: Size,
@@ -36,23 +37,24 @@ pub(crate) fn attention_backward_query<
     grad_out: &[Vector<E, WV>],
     mut stats: Box<[f32]>,
     mask: ComptimeOption<ScoreTable<M>>,
-    bias: ComptimeOption<ScoreTable<E>>,
+    bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
-    grad_query: &mut [Vector<E, W>],
+    grad_query: &mut [Vector<T, W>],
     layouts: Layouts,
     sizes: Sizes,
     captured: CapturedData,
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[comptime] until_aside: Option<usize>,
-    #[define(E)] _dtype: ElemType,
+    #[define(T)] _dtype: ElemType,
+    #[define(E)] _operand_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let layouts = layouts.packed(blueprint);
     let tile = tile_index(blueprint);
     if tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
-        let walk = QueryWalk::<E, M, N>::new(
+        let walk = QueryWalk::<T, M, N>::new(
             &own,
             mask,
             bias,
@@ -85,7 +87,7 @@ pub(crate) fn attention_backward_query<
         for index in 0..steps.count {
             let step = steps.at(index);
             let token = step.token;
-            rows.products::<E, M, W, WV>(
+            rows.products::<T, E, M, W, WV>(
                 &walk,
                 key,
                 value,
@@ -128,7 +130,7 @@ pub(crate) fn attention_backward_query<
                 blueprint.head_dim,
                 config,
             );
-            aside.step::<E, R, W>(
+            aside.step::<T, R, W>(
                 &mut sums,
                 grad_query,
                 &own.rows,
@@ -161,7 +163,7 @@ pub(crate) fn attention_backward_query<
                 }
             }
         }
-        store_rows::<E, N, R, W>(
+        store_rows::<T, N, R, W>(
             &sums,
             &scales,
             grad_query,

@@ -121,7 +121,7 @@ pub(crate) fn attention_backward_table<
                 for index in 0..steps.count {
                     let step = steps.at(index);
                     let first = step.token;
-                    rows.products::<E, M, W, WV>(
+                    rows.products::<E, E, M, W, WV>(
                         &walk,
                         key,
                         value,

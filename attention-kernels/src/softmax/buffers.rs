@@ -58,18 +58,7 @@ impl Buffers {
     /// );
     /// ```
     pub fn check(&self, available: u32, backward: bool) -> Result<(), AttentionError> {
-        let names = [
-            (self.mask, "mask"),
-            (self.bias, "bias"),
-            (self.floats, "captured floats"),
-            (self.integers, "captured integers"),
-            (self.tables, "learned tables"),
-            (self.block_map, "block map"),
-        ];
-        let given: Vec<_> = names
-            .into_iter()
-            .filter_map(|(given, name)| given.then_some(name))
-            .collect();
+        let given = self.given();
         let (own, pass) = if backward {
             (BACKWARD, "backward")
         } else {
@@ -90,5 +79,26 @@ impl Buffers {
                  all integers and one for all floats that they capture"
             ),
         })
+    }
+
+    /// Whether a kernel of the backward may bind one more, for a second gradient.
+    pub(crate) fn leave_one(&self, available: u32) -> bool {
+        BACKWARD + (self.given().len() as u32) < available
+    }
+
+    /// The names of those that there are.
+    fn given(&self) -> Vec<&'static str> {
+        let names = [
+            (self.mask, "mask"),
+            (self.bias, "bias"),
+            (self.floats, "captured floats"),
+            (self.integers, "captured integers"),
+            (self.tables, "learned tables"),
+            (self.block_map, "block map"),
+        ];
+        let given = names.into_iter();
+        given
+            .filter_map(|(given, name)| given.then_some(name))
+            .collect()
     }
 }

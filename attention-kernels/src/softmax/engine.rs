@@ -240,9 +240,11 @@ impl Setup<'_> {
     }
 
     fn register_plan(&self, walk: MatrixWalk) -> Plan {
+        let AttentionProblem { seq_q, seq_kv, .. } = self.problem;
         match walk {
-            MatrixWalk::Forward => self.plan(Walk::Forward).for_rows(self.problem.seq_q),
-            MatrixWalk::Query | MatrixWalk::Key => self.plan(Walk::Backward),
+            MatrixWalk::Forward => self.plan(Walk::Forward).for_rows(seq_q).unless_few(seq_q),
+            MatrixWalk::Query => self.plan(Walk::Backward).unless_few(seq_q),
+            MatrixWalk::Key => self.plan(Walk::Backward).unless_few(seq_kv),
         }
     }
 

@@ -19,6 +19,9 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// `ln 2` in two parts.
 const LN_2: f32 = std::f32::consts::LN_2;
 const LN_2_REST: f32 = (std::f64::consts::LN_2 - std::f32::consts::LN_2 as f64) as f32;
+/// What is added to a number has the unit for its last place: the sum is rounded to an integer.
+const TO_INTEGER: f32 = 12_582_912.0;
+const ONE_BITS: i32 = 0x3f80_0000;
 /// Below, the exponential is 0: it has left the range of normal numbers.
 const LOWEST: f32 = -86.0;
 
@@ -62,7 +65,12 @@ pub(crate) fn exp_difference<N: Size>(
 /// `exp(power + rest)` where `rest` is what the rounding of `power` took away.
 #[cube]
 fn exp_of_sum<N: Size>(power: Vector<f32, N>, rest: Vector<f32, N>) -> Vector<f32, N> {
-    let exponent = (power * Vector::new(LOG2_E)).round();
+    let shifted = fma(
+        power,
+        Vector::new(f32::new(comptime!(LOG2_E))),
+        Vector::new(f32::new(comptime!(TO_INTEGER))),
+    );
+    let exponent = shifted - Vector::new(f32::new(comptime!(TO_INTEGER)));
     let r = fma(exponent, Vector::new(f32::new(comptime!(-LN_2))), power);
     let r = fma(exponent, Vector::new(f32::new(comptime!(-LN_2_REST))), r) + rest;
 
@@ -80,8 +88,9 @@ fn exp_of_sum<N: Size>(power: Vector<f32, N>, rest: Vector<f32, N>) -> Vector<f3
     let high = fma(square, Vector::new(f32::new(comptime!(EXP[4]))), high);
     let series = fma(square, fma(square, high, low), r) + Vector::new(1.0f32);
 
-    let scale = Vector::<i32, N>::cast_from(exponent) << Vector::new(23i32);
-    let scaled = Vector::<f32, N>::reinterpret(Vector::<i32, N>::reinterpret(series) + scale);
+    // The integer lies in the last bits of `shifted`; multiplied, a series that is NaN stays NaN.
+    let bits = Vector::<i32, N>::reinterpret(shifted) << Vector::new(23i32);
+    let scaled = series * Vector::<f32, N>::reinterpret(bits + Vector::new(ONE_BITS));
     let vanishes = power.less_than(&Vector::new(f32::new(LOWEST)));
     select_many(vanishes, Vector::new(0.0f32), scaled)
 }

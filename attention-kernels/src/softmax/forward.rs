@@ -20,6 +20,7 @@ use crate::{
 /// that [`attention_combine`](super::combine) puts together.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_forward<
+    T: Float,
     E: Float,
     F: Float,
     M: Numeric,
@@ -33,7 +34,7 @@ pub(crate) fn attention_forward<
     key: &[Vector<E, W>],
     value: &[Vector<E, WV>],
     mask: ComptimeOption<ScoreTable<M>>,
-    bias: ComptimeOption<ScoreTable<E>>,
+    bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
     split: ComptimeOption<KeySplit>,
     out: &mut [Vector<F, WV>],
@@ -46,7 +47,8 @@ pub(crate) fn attention_forward<
     #[comptime] code: Code,
     #[comptime] blueprint: Blueprint,
     #[comptime] until_aside: Option<usize>,
-    #[define(E)] _dtype: ElemType,
+    #[define(T)] _dtype: ElemType,
+    #[define(E)] _operand_dtype: ElemType,
     #[define(F)] _out_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
@@ -57,7 +59,7 @@ pub(crate) fn attention_forward<
     let tile = part.tile;
     if tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
-        let walk = QueryWalk::<E, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
+        let walk = QueryWalk::<T, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let value_width = WV::value();

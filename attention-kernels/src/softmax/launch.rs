@@ -10,6 +10,7 @@ use super::{
     engine::Chosen,
     forward::attention_forward,
     mma,
+    operands::{address, forward_operands},
     plan::Plan,
     setup::Setup,
     split::{KeySplitLaunch, Parts},
@@ -45,10 +46,13 @@ pub fn forward(
 fn launch_chosen(setup: &Setup, inputs: &Inputs, output: &Output, chosen: &Chosen) {
     let (out, lse) = (&output.out, &output.lse);
     match chosen {
-        Chosen::Register(plan) => launch_register(setup, inputs, plan, output),
+        Chosen::Register(plan) => {
+            let operands = forward_operands(setup, inputs, plan);
+            launch_register(setup, &operands, plan, output);
+        }
         Chosen::Fragments(plan) => cmma::launch_forward(setup, inputs, plan, out, lse),
         Chosen::Matrix(plan) => {
-            let operands = mma::forward_operands(setup, inputs, plan);
+            let operands = forward_operands(setup, inputs, plan);
             mma::launch_forward(setup, &operands, plan, out, lse);
         }
     }
@@ -83,7 +87,7 @@ fn launch_register(setup: &Setup, inputs: &Inputs, plan: &Plan, output: &Output)
             dim,
             f32::NEG_INFINITY,
             plan.exponential,
-            inputs.query.elem,
+            setup.elem,
         );
     }
 }
@@ -106,11 +110,7 @@ fn launch_forward(
     let widths = setup.widths(plan, inputs, &[]);
     let count = parts.map_or(1, |parts| parts.count);
     let split = parts.map(|parts| KeySplitLaunch::new(parts.count, parts.tokens));
-    let out_elem = if parts.is_some() {
-        F32
-    } else {
-        inputs.query.elem
-    };
+    let out_elem = if parts.is_some() { F32 } else { setup.elem };
     let tokens = parts.map_or(setup.problem.seq_kv, |parts| parts.tokens);
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
     let rows = count * batch * heads * seq_q;
@@ -121,7 +121,7 @@ fn launch_forward(
             setup.client,
             CubeCount::new_3d(plan.cubes(seq_q, count) as u32, heads as u32, batch as u32),
             CubeDim::new_1d(plan.units),
-            setup.address,
+            address(setup, &inputs.multiplied()),
             plan.lanes,
             widths.head,
             widths.value,
@@ -144,6 +144,7 @@ fn launch_forward(
             inputs.modification.code.clone(),
             setup.blueprint(plan, inputs, &[], 2),
             setup.until_aside(plan, out_elem, tokens),
+            setup.elem,
             inputs.query.elem,
             out_elem,
             setup.mask_elem(inputs),

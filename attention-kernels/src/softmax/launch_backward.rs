@@ -10,12 +10,14 @@ use super::{
     backward_key::attention_backward_key,
     backward_query::attention_backward_query,
     bind::{self, bind, cubes, layout, table},
+    buffers::Buffers,
     cmma,
     delta::{STATS, attention_delta},
     engine::Chosen,
     launch_bias::launch_bias,
     launch_tables::launch_tables,
     mma::{self, MatrixWalk},
+    operands::{address, backward_operands},
     plan::{Plan, Walk},
     setup::Setup,
     tensors::{BackwardInputs, Gradients, Wanted},
@@ -50,18 +52,18 @@ pub fn backward(
         tables: None,
     };
     let stats = bind::empty(client, rows * STATS, bind::F32);
-    let split = OnceLock::new();
+    let converted = OnceLock::new();
     if rows > 0 {
         let launch = |chosen: &Chosen| {
             // The walk corrects these numbers, so that each walk needs them anew.
             launch_delta(&setup, inputs, &stats);
-            launch_query_walk(&setup, inputs, chosen, &split, &stats, &gradients.query);
+            launch_query_walk(&setup, inputs, chosen, &converted, &stats, &gradients.query);
         };
         setup.launch_walk(MatrixWalk::Query, &inputs.forward, &query_walk, &launch);
     }
     if keys > 0 {
         let launch =
-            |chosen: &Chosen| launch_keys(&setup, inputs, chosen, &split, &stats, &gradients);
+            |chosen: &Chosen| launch_keys(&setup, inputs, chosen, &converted, &stats, &gradients);
         setup.launch_walk(MatrixWalk::Key, &inputs.forward, &key_walk, &launch);
     }
     let bias = match (&inputs.forward.bias, wanted.bias) {
@@ -109,15 +111,18 @@ fn launch_query_walk(
     setup: &Setup,
     inputs: &BackwardInputs,
     chosen: &Chosen,
-    split: &OnceLock<BackwardInputs>,
+    converted: &OnceLock<BackwardInputs>,
     stats: &Handle,
     grad: &Handle,
 ) {
     match chosen {
-        Chosen::Register(plan) => launch_query(setup, inputs, plan, stats, grad),
+        Chosen::Register(plan) => {
+            let operands = backward_operands(setup, inputs, plan, converted);
+            launch_query(setup, operands, plan, stats, grad);
+        }
         Chosen::Fragments(plan) => cmma::launch_query(setup, inputs, plan, stats, grad),
         Chosen::Matrix(plan) => {
-            let operands = mma::backward_operands(setup, inputs, plan, split);
+            let operands = backward_operands(setup, inputs, plan, converted);
             mma::launch_query(setup, operands, plan, stats, grad);
         }
     }
@@ -147,7 +152,7 @@ fn launch_query(
             setup.client,
             cubes(plan, batch, heads, seq_q),
             CubeDim::new_1d(plan.units),
-            setup.address,
+            address(setup, &inputs.multiplied()),
             plan.lanes,
             widths.head,
             widths.value,
@@ -167,34 +172,30 @@ fn launch_query(
             bind::captured(forward),
             forward.modification.code.clone(),
             setup.blueprint(plan, forward, &[&inputs.grad_out], 2),
-            setup.until_aside(plan, forward.query.elem, setup.problem.seq_kv),
+            setup.until_aside(plan, setup.elem, setup.problem.seq_kv),
+            setup.elem,
             forward.query.elem,
             setup.mask_elem(forward),
         );
     }
 }
 
-/// Matrix instructions spread the rows of a tile over lanes, which hold both gradients of rows of up to
-/// this many dimensions together.
-const DIMS_OF_BOTH: usize = 128;
-
-/// One walk where a core or the lanes of a row hold both gradients, two where their registers do not.
+/// One walk where a plan gathers both gradients and they can be bound, two elsewhere.
 fn launch_keys(
     setup: &Setup,
     inputs: &BackwardInputs,
     chosen: &Chosen,
-    split: &OnceLock<BackwardInputs>,
+    converted: &OnceLock<BackwardInputs>,
     stats: &Handle,
     gradients: &Gradients,
 ) {
-    let problem = &setup.problem;
-    let holds_both = match chosen {
-        Chosen::Register(plan) => plan.tile_per_unit,
-        Chosen::Fragments(plan) => plan.both,
-        Chosen::Matrix(_) => problem.head_dim + problem.value_dim <= DIMS_OF_BOTH,
+    let both = match chosen {
+        Chosen::Register(plan) | Chosen::Matrix(plan) => plan.both,
+        Chosen::Fragments(plan) => plan.plan.both,
     };
+    let available = setup.client.properties().hardware.max_bindings;
     let one = |key, value| KeyGradients { key, value };
-    let walks = if holds_both {
+    let walks = if both && Buffers::of(&inputs.forward).leave_one(available) {
         vec![one(true, true)]
     } else {
         vec![one(true, false), one(false, true)]
@@ -202,13 +203,14 @@ fn launch_keys(
     for wanted in walks {
         match chosen {
             Chosen::Register(plan) => {
-                launch_key_walk(setup, inputs, plan, wanted, stats, gradients);
+                let operands = backward_operands(setup, inputs, plan, converted);
+                launch_key_walk(setup, operands, plan, wanted, stats, gradients);
             }
             Chosen::Fragments(plan) => {
                 cmma::launch_key_walk(setup, inputs, plan, wanted, stats, gradients);
             }
             Chosen::Matrix(plan) => {
-                let operands = mma::backward_operands(setup, inputs, plan, split);
+                let operands = backward_operands(setup, inputs, plan, converted);
                 mma::launch_key_walk(setup, operands, plan, wanted, stats, gradients);
             }
         }
@@ -245,7 +247,7 @@ fn launch_key_walk(
             setup.client,
             cubes(plan, batch, owned_heads, seq_kv),
             CubeDim::new_1d(plan.units),
-            setup.address,
+            address(setup, &inputs.multiplied()),
             plan.lanes,
             widths.head,
             widths.value,
@@ -283,7 +285,8 @@ fn launch_key_walk(
             bind::captured(forward),
             forward.modification.code.clone(),
             setup.blueprint(plan, forward, &[&inputs.grad_out], 3),
-            setup.until_aside(plan, forward.key.elem, seq_q * heads / owned_heads),
+            setup.until_aside(plan, setup.elem, seq_q * heads / owned_heads),
+            setup.elem,
             forward.key.elem,
             setup.mask_elem(forward),
         );

@@ -40,6 +40,7 @@ mod launch_tables;
 pub mod maps;
 mod mma;
 mod modify;
+mod operands;
 mod plan;
 mod query_rows;
 mod query_walk;

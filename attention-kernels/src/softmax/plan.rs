@@ -11,8 +11,8 @@ const ROWS: usize = 64;
 const MAX_WIDTH: usize = 4;
 /// The widest vector register of a processor, in numbers of 32 bits.
 const VECTOR_LANES: u32 = 16;
-/// Sums of the first product that fit a processor's registers beside what they are made of.
-const VECTOR_SUMS: usize = 16;
+/// Tokens whose sums of the first product fit a processor's registers beside what they are made of.
+const VECTOR_TOKENS: usize = 4;
 
 /// The shape of a launch on one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub units: u32,
     /// Units are cores, each with row tiles of its own.
     pub tile_per_unit: bool,
+    /// One key walk gathers the sums of both gradients.
+    pub both: bool,
     pub exponential: Exponential,
     /// The widest vector that rows and tokens are read with: 1 where `lanes` is more.
     pub max_width: usize,
@@ -47,6 +49,12 @@ impl Plan {
         if self.tile_per_unit {
             self.tile.groups = rows.div_ceil(self.lanes).clamp(1, self.tile.groups);
         }
+        self
+    }
+
+    /// The same plan without copies of tokens that are too few rows' to pay for them.
+    pub fn unless_few(mut self, rows: usize) -> Self {
+        self.tile.widened &= rows >= ROWS;
         self
     }
 
@@ -153,6 +161,7 @@ impl Plan {
                 unroll: false,
                 staged: false,
                 unpacks: elem == ElemType::Float(FloatKind::F16),
+                widened: false,
                 lent: false,
                 spread: Spread::Lane,
                 terms: 1,
@@ -160,6 +169,7 @@ impl Plan {
             lanes,
             units: cores.max(1),
             tile_per_unit: true,
+            both: true,
             exponential: Exponential::Polynomial,
             max_width: 1,
         }
@@ -168,49 +178,42 @@ impl Plan {
     /// A unit is a lane: one row each, held in its registers. Every key is unrolled, so that the
     /// number of keys per step bounds the kernel's size and its compile time.
     fn for_lanes(properties: &DeviceProperties, walk: Walk, dim: usize, elem: ElemType) -> Self {
-        let budget = match walk {
-            Walk::Forward => 512,
-            Walk::Backward => 256,
-        };
         let software = is_software(properties);
         let narrow = elem.size() < 4;
-        let converts = narrow && walk == Walk::Forward && has_vector_planes(properties);
-        // Two rows for each element that a vector register converts; half as many tokens and
-        // dimensions keep the sums in the registers of a processor.
-        let groups = if converts { 2 } else { 1 };
-        let tokens = (budget / (groups * dim.max(1))).clamp(1, 8 / groups);
-        let max_width = if converts {
-            (VECTOR_SUMS / (groups * tokens)).min(MAX_WIDTH)
-        } else {
-            MAX_WIDTH
+        let vectors = has_vector_planes(properties);
+        let within = |budget: usize| (budget / dim.max(1)).clamp(1, 8);
+        let tokens = match walk {
+            Walk::Forward => within(512),
+            // Sums that leave a processor's registers once a step: more tokens are worth their code.
+            Walk::Backward if vectors => within(256).max(within(512).min(VECTOR_TOKENS)),
+            Walk::Backward => within(256),
         };
         Self {
             tile: RowTile {
-                groups,
+                groups: 1,
                 tokens,
                 block: tokens,
-                dims: 8 / groups,
+                dims: 8,
                 unroll: true,
                 // LLVM branches for every lane of an access of 16 bits, and a software
                 // rasterizer has it compile one per chunk: seconds for long rows.
                 staged: software && narrow,
                 unpacks: false,
+                widened: narrow && vectors,
                 lent: false,
                 spread: Spread::Lane,
                 terms: 1,
             },
             lanes: 1,
-            units: properties
-                .hardware
-                .max_units_per_cube
-                .min((ROWS / groups) as u32),
+            units: properties.hardware.max_units_per_cube.min(ROWS as u32),
             tile_per_unit: false,
+            both: vectors,
             exponential: if software {
                 Exponential::Polynomial
             } else {
                 Exponential::Native
             },
-            max_width,
+            max_width: MAX_WIDTH,
         }
     }
 }
@@ -220,9 +223,9 @@ pub(crate) fn is_software(properties: &DeviceProperties) -> bool {
     properties.identity.physical.is_none()
 }
 
-/// Whether a plane is a vector register of a processor. It has no arithmetic in 16 bits, and an element
-/// that all lanes read alike costs it three instructions before it is multiplied; one of 32 bits costs
-/// none.
+/// Whether a plane is a vector register of a processor. It has few registers, so that rows lie in memory
+/// however many there are, and no arithmetic in 16 bits: an element that all lanes read alike costs it three
+/// instructions before it is multiplied; one of 32 bits costs none.
 fn has_vector_planes(properties: &DeviceProperties) -> bool {
     is_software(properties) && properties.hardware.plane_size_max <= VECTOR_LANES
 }
@@ -247,22 +250,19 @@ mod tests {
     }
 
     #[test]
-    fn a_processors_vector_registers_meet_a_converted_element_with_two_rows() {
-        for (plane, elem, groups) in [
-            (8, FloatKind::F16, 2),
-            (16, FloatKind::BF16, 2),
-            (32, FloatKind::F16, 1),
-            (8, FloatKind::F32, 1),
+    fn a_processors_vector_registers_multiply_copies_of_f32() {
+        for (plane, elem, rows, widened) in [
+            (8, FloatKind::F16, ROWS, true),
+            (16, FloatKind::BF16, ROWS, true),
+            (8, FloatKind::F16, ROWS - 1, false),
+            (32, FloatKind::F16, ROWS, false),
+            (8, FloatKind::F32, ROWS, false),
         ] {
-            let plan = plan(plane, 64, elem);
-            assert_eq!(plan.tile.groups, groups, "{elem:?}, planes of {plane}");
-        }
-    }
-
-    #[test]
-    fn the_rows_of_a_cube_lie_in_one_block_of_every_map() {
-        for elem in [FloatKind::F16, FloatKind::F32] {
-            assert_eq!(plan(8, 64, elem).rows_per_cube(), ROWS);
+            let plan = plan(plane, 64, elem).unless_few(rows);
+            assert_eq!(
+                plan.tile.widened, widened,
+                "{elem:?}, planes of {plane}, {rows} rows"
+            );
         }
     }
 }

@@ -64,9 +64,9 @@ impl<N: Size, R: Size, RV: Size> QueryRows<N, R, RV> {
     }
 
     /// `scale * Q K^T` and the gradients of the probabilities less `delta` for a block of keys.
-    pub fn products<E: Float, M: Numeric, W: Size, WV: Size>(
+    pub fn products<T: Float, E: Float, M: Numeric, W: Size, WV: Size>(
         &self,
-        walk: &QueryWalk<E, M, N>,
+        walk: &QueryWalk<T, M, N>,
         key: &[Vector<E, W>],
         value: &[Vector<E, WV>],
         token: usize,

@@ -62,6 +62,14 @@ pub struct BackwardInputs {
     pub grad_lse: Option<TensorRef>,
 }
 
+impl BackwardInputs {
+    /// The tensors that are multiplied.
+    pub(crate) fn multiplied(&self) -> [&TensorRef; 4] {
+        let [query, key, value] = self.forward.multiplied();
+        [query, key, value, &self.grad_out]
+    }
+}
+
 /// Gradients, contiguous, in the shape and element type of their inputs.
 #[derive(Debug, Clone)]
 pub struct Gradients {
@@ -111,6 +119,11 @@ impl Inputs {
             integers: self.integers.as_ref(),
             tables: self.tables.as_ref(),
         }
+    }
+
+    /// The tensors that are multiplied.
+    pub(crate) fn multiplied(&self) -> [&TensorRef; 3] {
+        [&self.query, &self.key, &self.value]
     }
 
     /// The shapes as given.

@@ -33,8 +33,6 @@ const HELD_BY_BOTH: usize = 144;
 pub(crate) struct FragmentPlan {
     pub plan: Plan,
     pub tile: PlaneTile,
-    /// Whether one key walk holds the sums of both gradients.
-    pub both: bool,
 }
 
 /// The plan for cooperative matrices, where the device has those for this element type.
@@ -69,6 +67,7 @@ pub(crate) fn fragment_plan(
             lanes: 1,
             units: tile.units() as u32,
             tile_per_unit: false,
+            both: both.is_some(),
             exponential: if is_software(properties) {
                 Exponential::Polynomial
             } else {
@@ -77,7 +76,6 @@ pub(crate) fn fragment_plan(
             max_width: 4,
         },
         tile,
-        both: both.is_some(),
     })
 }
 

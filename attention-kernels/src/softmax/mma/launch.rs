@@ -7,7 +7,7 @@ use cubecl::{prelude::*, server::Handle};
 
 use super::{
     backward_key::matrix_backward_key, backward_query::matrix_backward_query,
-    forward::matrix_forward, operands::address, soften::Scores,
+    forward::matrix_forward, soften::Scores,
 };
 use crate::{
     TensorRef,
@@ -15,6 +15,7 @@ use crate::{
         args::{KeyGradients, LayoutsLaunch},
         bind::{self, Widths, bind, cubes, layout, step, table},
         delta::STATS,
+        operands::address,
         plan::Plan,
         setup::Setup,
         tensors::{BackwardInputs, Gradients, Inputs},
@@ -77,7 +78,7 @@ pub(crate) fn launch_forward(
             setup.client,
             cubes(plan, batch, heads, seq_q),
             CubeDim::new_1d(plan.units),
-            address(setup, &[&inputs.query, &inputs.key, &inputs.value]),
+            address(setup, &inputs.multiplied()),
             plan.lanes,
             widths.head,
             widths.value,
@@ -127,12 +128,6 @@ pub(crate) fn launch_query(
     } = setup.problem;
     let forward = &inputs.forward;
     let spread = plan.tile.spread;
-    let tensors = [
-        &forward.query,
-        &forward.key,
-        &forward.value,
-        &inputs.grad_out,
-    ];
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [key, value] = setup.readable([&forward.key, &forward.value], &forward.query);
     let row = widths.map(|width| width.min(spread.operand_width()));
@@ -144,7 +139,7 @@ pub(crate) fn launch_query(
             setup.client,
             cubes(plan, batch, heads, seq_q),
             CubeDim::new_1d(plan.units),
-            address(setup, &tensors),
+            address(setup, &inputs.multiplied()),
             plan.lanes,
             widths.head,
             widths.value,
@@ -204,12 +199,6 @@ pub(crate) fn launch_key_walk(
     } = setup.problem;
     let forward = &inputs.forward;
     let spread = plan.tile.spread;
-    let tensors = [
-        &forward.query,
-        &forward.key,
-        &forward.value,
-        &inputs.grad_out,
-    ];
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [query, grad_out] = setup.readable([&forward.query, &inputs.grad_out], &forward.key);
     let row = widths.map(|width| width.min(spread.operand_width()));
@@ -229,7 +218,7 @@ pub(crate) fn launch_key_walk(
             setup.client,
             cubes(plan, batch, owned_heads, seq_kv),
             CubeDim::new_1d(plan.units),
-            address(setup, &tensors),
+            address(setup, &inputs.multiplied()),
             plan.lanes,
             widths.head,
             widths.value,

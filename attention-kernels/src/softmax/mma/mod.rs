@@ -7,11 +7,9 @@ mod edge;
 mod forward;
 mod key_grads;
 mod launch;
-mod operands;
 mod plan;
 mod soften;
 mod token_stats;
 
 pub(super) use launch::{launch_forward, launch_key_walk, launch_query};
-pub(super) use operands::{backward_operands, forward_operands};
 pub(super) use plan::{MatrixWalk, ROWS, matrix_plan};

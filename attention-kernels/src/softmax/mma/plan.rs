@@ -104,6 +104,9 @@ impl Tiling {
     }
 }
 
+/// Lanes hold the sums of both gradients of rows of up to this many dimensions together.
+const DIMS_OF_BOTH: usize = 128;
+
 /// The plan for matrix instructions, where the device has those for this element type. `mapped` cubes
 /// own no more rows than the smallest block of a map.
 pub(crate) fn matrix_plan(
@@ -175,6 +178,7 @@ fn plan(
         unroll: true,
         staged: false,
         unpacks: false,
+        widened: false,
         lent: tiling.lent,
         spread,
         terms: tiling.terms,
@@ -200,6 +204,7 @@ fn plan(
         lanes: 1,
         units: units as u32,
         tile_per_unit: false,
+        both: problem.head_dim + problem.value_dim <= DIMS_OF_BOTH,
         exponential: Exponential::Native,
         max_width: 8,
     };

@@ -86,6 +86,7 @@ impl PlaneTile {
             unroll: true,
             staged: false,
             unpacks: false,
+            widened: false,
             lent: false,
             spread: Spread::Runs {
                 rows: self.rows,

@@ -37,10 +37,12 @@ impl RowTile {
 
     /// The element type of the operands of tensors of this one.
     pub(crate) fn operand_elem(&self, elem: ElemType) -> ElemType {
-        if self.terms == 1 {
-            elem
-        } else {
+        if self.terms > 1 {
             ElemType::Float(FloatKind::BF16)
+        } else if self.widened {
+            ElemType::Float(FloatKind::F32)
+        } else {
+            elem
         }
     }
 }
@@ -64,8 +66,8 @@ pub(super) fn store_terms<E: Float, R: Size>(
     }
 }
 
-/// Writes the terms of `source` to `target`, a vector a unit: rows one after the other, those of head and batch
-/// element as they come, zeros where dimensions are padded.
+/// Writes the terms of `source` to `target`, `held` elements for a row, a vector a unit: rows one after the other,
+/// those of head and batch element as they come, zeros where dimensions are padded.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_terms<T: Float, E: Float, W: Size>(
     source: &[Vector<T, W>],
@@ -75,12 +77,13 @@ pub(crate) fn attention_terms<T: Float, E: Float, W: Size>(
     seq: usize,
     rows: usize,
     #[comptime] dim: usize,
+    #[comptime] held: usize,
     #[comptime] terms: usize,
     #[define(T)] _dtype: ElemType,
     #[define(E)] _term_dtype: ElemType,
 ) {
     let width = W::value();
-    let columns = comptime!(padded(dim) / width);
+    let columns = comptime!(held / terms / width);
     let row = ABSOLUTE_POS / columns;
     let column = ABSOLUTE_POS % columns;
     if row < rows {

@@ -53,6 +53,8 @@ pub struct RowTile {
     /// A step's tokens are converted to f32 before they are multiplied, once for all rows: a core
     /// converts a vector of elements as fast as one.
     pub unpacks: bool,
+    /// Tensors of 16 bits are read as copies of f32.
+    pub widened: bool,
     /// Rows that are an operand lie in shared memory, for registers would not suffice.
     pub lent: bool,
     /// How rows and tokens are spread over lanes.

@@ -1,21 +1,21 @@
-//! The tensors that matrix instructions multiply: those of a call, or the terms of their elements.
+//! The tensors that an engine multiplies: those of a call, or what their elements are converted to.
 
 use std::{borrow::Cow, sync::OnceLock};
 
 use cubecl::{ir::AddressType, prelude::*};
 
+use super::{
+    bind::{self, bind, extent, layout},
+    plan::Plan,
+    setup::{Setup, widest},
+    tensors::{BackwardInputs, Inputs},
+};
 use crate::{
     TensorRef,
-    softmax::{
-        bind::{self, bind, extent, layout},
-        plan::Plan,
-        setup::{Setup, widest},
-        tensors::{BackwardInputs, Inputs},
-    },
     tile::{RowTile, attention_terms},
 };
 
-/// Units of a cube that splits, and elements that each of them takes at most.
+/// Units of a cube that converts, and elements that each of them takes at most.
 const UNITS: u32 = 256;
 const WIDTH: usize = 4;
 
@@ -25,37 +25,37 @@ pub(crate) fn forward_operands<'a>(
     inputs: &'a Inputs,
     plan: &Plan,
 ) -> Cow<'a, Inputs> {
-    if plan.tile.terms == 1 {
+    if plan.tile.operand_elem(setup.elem) == setup.elem {
         return Cow::Borrowed(inputs);
     }
-    let split = |tensor| split(setup, tensor, plan.tile);
+    let converted = |tensor| converted(setup, tensor, plan.tile);
     Cow::Owned(Inputs {
-        query: split(&inputs.query),
-        key: split(&inputs.key),
-        value: split(&inputs.value),
+        query: converted(&inputs.query),
+        key: converted(&inputs.key),
+        value: converted(&inputs.value),
         ..inputs.clone()
     })
 }
 
-/// What the walks of the backward multiply: split by the first of them.
+/// What the walks of the backward multiply: converted by the first of them.
 pub(crate) fn backward_operands<'a>(
     setup: &Setup,
     inputs: &'a BackwardInputs,
     plan: &Plan,
     known: &'a OnceLock<BackwardInputs>,
 ) -> &'a BackwardInputs {
-    if plan.tile.terms == 1 {
+    if plan.tile.operand_elem(setup.elem) == setup.elem {
         return inputs;
     }
     known.get_or_init(|| BackwardInputs {
         forward: forward_operands(setup, &inputs.forward, plan).into_owned(),
-        grad_out: split(setup, &inputs.grad_out, plan.tile),
+        grad_out: converted(setup, &inputs.grad_out, plan.tile),
         ..inputs.clone()
     })
 }
 
 /// Where 32 bits do not address all of the operands either.
-pub(super) fn address(setup: &Setup, operands: &[&TensorRef]) -> AddressType {
+pub(crate) fn address(setup: &Setup, operands: &[&TensorRef]) -> AddressType {
     let largest = operands.iter().map(|tensor| extent(tensor)).max();
     if largest.is_some_and(|elements| u32::try_from(elements).is_err()) {
         AddressType::U64
@@ -64,8 +64,8 @@ pub(super) fn address(setup: &Setup, operands: &[&TensorRef]) -> AddressType {
     }
 }
 
-/// A tensor of the terms of another's elements; one without elements as it is.
-fn split(setup: &Setup, tensor: &TensorRef, tile: RowTile) -> TensorRef {
+/// A tensor of what another's elements are multiplied as; one without elements as it is.
+fn converted(setup: &Setup, tensor: &TensorRef, tile: RowTile) -> TensorRef {
     if extent(tensor) == 0 {
         return tensor.clone();
     }
@@ -92,6 +92,7 @@ fn split(setup: &Setup, tensor: &TensorRef, tile: RowTile) -> TensorRef {
             seq,
             rows,
             dim,
+            tile.held(dim),
             tile.terms,
             tensor.elem,
             elem,
