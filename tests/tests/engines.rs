@@ -15,11 +15,9 @@ use burn::tensor::Tensor;
 use cubecl::client::Client;
 
 use crate::{
+    cases::{everything, head_dims, large_scores, lengths, rows_without_keys},
     support::{Layout, devices, run_engine, upload},
-    sweep::{
-        assert_engines_within_bounds, everything, head_dims, large_scores, lengths, offers,
-        rows_without_keys,
-    },
+    sweep::{assert_engines_within_bounds, offers},
 };
 
 /// The engines besides the one that every device has.

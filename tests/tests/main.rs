@@ -3,6 +3,7 @@
 mod bad_input;
 mod block_map;
 mod captures;
+mod cases;
 mod cli;
 mod cli_diffusion;
 mod cli_speed;

@@ -102,3 +102,24 @@ impl Buffers {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_gradient_is_bound_where_one_more_buffer_may_be() {
+        let masked = Buffers {
+            mask: true,
+            ..Buffers::default()
+        };
+        for (buffers, available, fits) in [
+            (Buffers::default(), 7, true),
+            (Buffers::default(), 6, false),
+            (masked, 7, false),
+            (masked, 8, true),
+        ] {
+            assert_eq!(buffers.leave_one(available), fits, "{buffers:?} of {available}");
+        }
+    }
+}

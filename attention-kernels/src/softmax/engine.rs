@@ -243,8 +243,10 @@ impl Setup<'_> {
         let AttentionProblem { seq_q, seq_kv, .. } = self.problem;
         match walk {
             MatrixWalk::Forward => self.plan(Walk::Forward).for_rows(seq_q).unless_few(seq_q),
-            MatrixWalk::Query => self.plan(Walk::Backward).unless_few(seq_q),
-            MatrixWalk::Key => self.plan(Walk::Backward).unless_few(seq_kv),
+            // Alike, so that both round a score to the same bits.
+            MatrixWalk::Query | MatrixWalk::Key => {
+                self.plan(Walk::Backward).unless_few(seq_q.min(seq_kv))
+            }
         }
     }
 

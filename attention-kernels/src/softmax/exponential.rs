@@ -19,7 +19,7 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// `ln 2` in two parts.
 const LN_2: f32 = std::f32::consts::LN_2;
 const LN_2_REST: f32 = (std::f64::consts::LN_2 - std::f32::consts::LN_2 as f64) as f32;
-/// What is added to a number has the unit for its last place: the sum is rounded to an integer.
+/// The last bits of its sum with an integer are the integer's: lavapipe converts to integers lane by lane.
 const TO_INTEGER: f32 = 12_582_912.0;
 const ONE_BITS: i32 = 0x3f80_0000;
 /// Below, the exponential is 0: it has left the range of normal numbers.
@@ -65,12 +65,7 @@ pub(crate) fn exp_difference<N: Size>(
 /// `exp(power + rest)` where `rest` is what the rounding of `power` took away.
 #[cube]
 fn exp_of_sum<N: Size>(power: Vector<f32, N>, rest: Vector<f32, N>) -> Vector<f32, N> {
-    let shifted = fma(
-        power,
-        Vector::new(f32::new(comptime!(LOG2_E))),
-        Vector::new(f32::new(comptime!(TO_INTEGER))),
-    );
-    let exponent = shifted - Vector::new(f32::new(comptime!(TO_INTEGER)));
+    let exponent = (power * Vector::new(LOG2_E)).round();
     let r = fma(exponent, Vector::new(f32::new(comptime!(-LN_2))), power);
     let r = fma(exponent, Vector::new(f32::new(comptime!(-LN_2_REST))), r) + rest;
 
@@ -88,7 +83,8 @@ fn exp_of_sum<N: Size>(power: Vector<f32, N>, rest: Vector<f32, N>) -> Vector<f3
     let high = fma(square, Vector::new(f32::new(comptime!(EXP[4]))), high);
     let series = fma(square, fma(square, high, low), r) + Vector::new(1.0f32);
 
-    // The integer lies in the last bits of `shifted`; multiplied, a series that is NaN stays NaN.
+    // Multiplied, a series that is NaN stays NaN.
+    let shifted = exponent + Vector::new(f32::new(comptime!(TO_INTEGER)));
     let bits = Vector::<i32, N>::reinterpret(shifted) << Vector::new(23i32);
     let scaled = series * Vector::<f32, N>::reinterpret(bits + Vector::new(ONE_BITS));
     let vanishes = power.less_than(&Vector::new(f32::new(LOWEST)));

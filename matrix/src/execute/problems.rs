@@ -33,6 +33,9 @@ pub fn in_terms() -> Vec<Problem> {
     new("sums/set-aside", [1, 2, 1, 17, 4603, 64, 32]);
     new("sums/many-keys", [1, 1, 1, 23, 16411, 32, 32]);
     new("sums/many-queries", [1, 1, 1, 16411, 23, 32, 32]);
+    // A walk of two key heads: the sums of the first are set aside, and written, before those of the second.
+    let values = Entry::new("sums/value-heads", [1, 2, 2, 4300, 17, 32, 32]).with_value_heads(1);
+    problems.push(Problem::new(&values, DType::F32));
     // Scores in the hundreds, where all but one weight vanish.
     let large = Entry::new("scores/large", [1, 2, 2, 41, 67, 64, 64]);
     let spec = AttentionSpec::default().with_scale(5.0);
