@@ -119,7 +119,11 @@ mod tests {
             (masked, 7, false),
             (masked, 8, true),
         ] {
-            assert_eq!(buffers.leave_one(available), fits, "{buffers:?} of {available}");
+            assert_eq!(
+                buffers.leave_one(available),
+                fits,
+                "{buffers:?} of {available}"
+            );
         }
     }
 }

@@ -11,8 +11,6 @@ const ROWS: usize = 64;
 const MAX_WIDTH: usize = 4;
 /// The widest vector register of a processor, in numbers of 32 bits.
 const VECTOR_LANES: u32 = 16;
-/// Tokens whose sums of the first product fit a processor's registers beside what they are made of.
-const VECTOR_TOKENS: usize = 4;
 
 /// The shape of a launch on one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,13 +179,14 @@ impl Plan {
         let software = is_software(properties);
         let narrow = elem.size() < 4;
         let vectors = has_vector_planes(properties);
-        let within = |budget: usize| (budget / dim.max(1)).clamp(1, 8);
-        let tokens = match walk {
-            Walk::Forward => within(512),
-            // Sums that leave a processor's registers once a step: more tokens are worth their code.
-            Walk::Backward if vectors => within(256).max(within(512).min(VECTOR_TOKENS)),
-            Walk::Backward => within(256),
+        let (budget, most) = match walk {
+            // Sums leave a processor's registers once a step, which more tokens share; the first product's of
+            // six tokens fit them.
+            _ if vectors => (768, 6),
+            Walk::Forward => (512, 8),
+            Walk::Backward => (256, 8),
         };
+        let tokens = (budget / dim.max(1)).clamp(1, most);
         Self {
             tile: RowTile {
                 groups: 1,
