@@ -55,7 +55,10 @@ pub(crate) fn many_rows() -> Vec<Case> {
     let everything = causal().with_scale(0.2).with_softcap(2.0);
     let entries = [
         Entry::new("many rows of 40", [2, 2, 1, 71, 101, 40, 40]),
-        Entry::new("many rows of 59, values of 111", [1, 2, 1, 101, 71, 59, 111]),
+        Entry::new(
+            "many rows of 59, values of 111",
+            [1, 2, 1, 101, 71, 59, 111],
+        ),
         Entry::new("many rows, few keys", [1, 2, 2, 101, 37, 64, 64]),
         Entry::new("many rows, everything", [2, 8, 4, 71, 101, 32, 64])
             .with_value_heads(2)
@@ -141,6 +144,7 @@ pub(crate) fn long_sums() -> Vec<Case> {
         [1, 1, 1, 16411, 23, 32, 32],
         [1, 1, 1, 23, 16411, 32, 32],
         [1, 4, 2, 2111, 31, 128, 96],
+        [1, 1, 1, 23, 16411, 64, 64],
     ];
     let entries = sizes.map(|sizes| Entry::new(format!("sums of {sizes:?}"), sizes));
     let shared = Entry::new("sums of two key heads' values", [1, 2, 2, 4300, 17, 32, 32]);

@@ -19,8 +19,8 @@ use cubecl::client::Client;
 
 use crate::{
     cases::{
-        HEAD_DIMS, broadcasts, catalog, everything, head_dims, keys_in_parts, large_scores, lengths,
-        long_sums, many_rows, rows_without_keys,
+        HEAD_DIMS, broadcasts, catalog, everything, head_dims, keys_in_parts, large_scores,
+        lengths, long_sums, many_rows, rows_without_keys,
     },
     support::{Layout, devices, run_engine, run_kernels},
 };

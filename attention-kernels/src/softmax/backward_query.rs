@@ -13,6 +13,7 @@ use super::{
     query_walk::QueryWalk,
     rows::{own_rows, remaining, tile_count, tile_index},
     score::weight,
+    step_sum::StepSum,
 };
 use crate::{
     block_map::BlockList,
@@ -77,8 +78,8 @@ pub(crate) fn attention_backward_query<
             config.unroll,
         );
         let factors = filled::<N>(1.0f32, groups, true);
-        let mut total = filled::<N>(0.0f32, groups, true);
-        let mut excess = filled::<N>(0.0f32, groups, true);
+        let mut total = StepSum::<N>::new(groups);
+        let mut excess = StepSum::<N>::new(groups);
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
         let mut slopes = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
 
@@ -99,7 +100,6 @@ pub(crate) fn attention_backward_query<
             );
             walk.modify_with_slope(&mut scores, &mut slopes, token, &sizes, blueprint);
             walk.hide(&mut scores, step, &sizes, blueprint);
-            // Of this step: an error grows with the root of its chain's length.
             let mut step_total = filled::<N>(0.0f32, groups, true);
             let mut step_excess = filled::<N>(0.0f32, groups, true);
             #[unroll(config.unroll)]
@@ -113,11 +113,8 @@ pub(crate) fn attention_backward_query<
                     step_excess[g] += slopes[slot];
                 }
             }
-            #[unroll]
-            for g in 0..groups {
-                total[g] += step_total[g];
-                excess[g] += step_excess[g];
-            }
+            total.add(&step_total, index);
+            excess.add(&step_excess, index);
             accumulate::<E, N, R, W>(
                 &mut sums,
                 &factors,
@@ -145,10 +142,11 @@ pub(crate) fn attention_backward_query<
         let mut scales = Array::<Vector<f32, N>>::new(groups);
         #[unroll]
         for g in 0..groups {
-            let empty = total[g].equal(&Vector::new(0.0f32));
-            let factor = Vector::new(1.0f32) / select_many(empty, Vector::new(1.0f32), total[g]);
+            let total = total.of(g);
+            let empty = total.equal(&Vector::new(0.0f32));
+            let factor = Vector::new(1.0f32) / select_many(empty, Vector::new(1.0f32), total);
             scales[g] = factor * Vector::new(sizes.scale);
-            let delta = rows.delta[g] + (excess[g] * factor - grad_lse[g]);
+            let delta = rows.delta[g] + (excess.of(g) * factor - grad_lse[g]);
             #[unroll]
             for lane in 0..width {
                 let row = own.rows[comptime!(g * width + lane)];

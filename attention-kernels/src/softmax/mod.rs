@@ -48,6 +48,7 @@ mod rows;
 mod score;
 mod setup;
 mod split;
+mod step_sum;
 mod tensors;
 mod tune;
 
