@@ -179,12 +179,12 @@ impl Plan {
         let software = is_software(properties);
         let narrow = elem.size() < 4;
         let vectors = has_vector_planes(properties);
-        let (budget, most) = match walk {
+        let (budget, most) = match (vectors, walk) {
             // Sums leave a processor's registers once a step, which more tokens share; the first product's of
             // six tokens fit them.
-            _ if vectors => (768, 6),
-            Walk::Forward => (512, 8),
-            Walk::Backward => (256, 8),
+            (true, _) => (768, 6),
+            (false, Walk::Forward) => (512, 8),
+            (false, Walk::Backward) => (256, 8),
         };
         let tokens = (budget / dim.max(1)).clamp(1, most);
         Self {

@@ -67,7 +67,8 @@ pub(super) fn store_terms<E: Float, R: Size>(
 }
 
 /// Writes the terms of `source` to `target`, `held` elements for a row, a vector a unit: rows one after the other,
-/// those of head and batch element as they come, zeros where dimensions are padded.
+/// those of head and batch element as they come, zeros where dimensions are padded. A single term is the element in
+/// another type.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_terms<T: Float, E: Float, W: Size>(
     source: &[Vector<T, W>],
