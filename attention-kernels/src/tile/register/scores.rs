@@ -78,10 +78,6 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
     let count = comptime!(tile.tokens);
     let mut sums = Array::<Vector<f32, R>>::new(comptime!(count * groups));
     #[unroll]
-    for index in 0..comptime!(count * groups) {
-        sums[index] = Vector::new(0.0f32);
-    }
-    #[unroll]
     for index in 0..length {
         let chunk = first + index;
         #[unroll]
@@ -90,8 +86,12 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
             let value = beside_row::<E, N, R, W>(loaded);
             #[unroll]
             for g in 0..groups {
-                let sum = sums[t * groups + g];
-                sums[t * groups + g] = fma(rows[chunk * groups + g], value, sum);
+                let row = rows[chunk * groups + g];
+                sums[t * groups + g] = if comptime!(index == 0) {
+                    row * value
+                } else {
+                    fma(row, value, sums[t * groups + g])
+                };
             }
         }
     }

@@ -95,12 +95,13 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
     let chunk = first / width;
     let start = stream.origin + chunk * stream.dim_stride;
     if comptime!(tile.unroll) {
-        let mut part = filled::<R>(0.0f32, comptime!(chunks * groups), true);
+        let mut part = Array::<Vector<f32, R>>::new(comptime!(chunks * groups));
         #[unroll]
         for t in 0..comptime!(tile.block) {
             let offset = start + min(token + t, stream.last) * stream.token_stride;
+            let begins = comptime!(t == 0);
             accumulate_token::<E, N, R, W>(
-                &mut part, weights, source, offset, stream, t, chunks, groups,
+                &mut part, weights, source, offset, stream, t, begins, chunks, groups,
             );
         }
         #[unroll]
@@ -122,7 +123,7 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
             for t in chain * TOKEN_CHAIN..min(chain * TOKEN_CHAIN + TOKEN_CHAIN, count) {
                 let offset = start + (token + t) * stream.token_stride;
                 accumulate_token::<E, N, R, W>(
-                    &mut part, weights, source, offset, stream, t, chunks, groups,
+                    &mut part, weights, source, offset, stream, t, false, chunks, groups,
                 );
             }
             #[unroll]
@@ -143,6 +144,7 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
     }
 }
 
+/// Adds a token's products, or begins with them.
 #[cube]
 fn accumulate_token<E: Float, N: Size, R: Size, W: Size>(
     part: &mut Array<Vector<f32, R>>,
@@ -151,6 +153,7 @@ fn accumulate_token<E: Float, N: Size, R: Size, W: Size>(
     offset: usize,
     stream: &Stream,
     t: usize,
+    #[comptime] begins: bool,
     #[comptime] chunks: usize,
     #[comptime] groups: usize,
 ) {
@@ -162,7 +165,11 @@ fn accumulate_token<E: Float, N: Size, R: Size, W: Size>(
         for g in 0..groups {
             let slot = comptime!(i * groups + g);
             let weight = per_lane::<N, R>(weights[t * groups + g]);
-            part[slot] = fma(weight, value, part[slot]);
+            part[slot] = if comptime!(begins) {
+                weight * value
+            } else {
+                fma(weight, value, part[slot])
+            };
         }
     }
 }
