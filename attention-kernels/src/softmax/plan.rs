@@ -181,7 +181,7 @@ impl Plan {
         let vectors = has_vector_planes(properties);
         let (budget, most) = match (vectors, walk) {
             // Sums leave a processor's registers once a step, which more tokens share; the first product's of
-            // six tokens fit them.
+            // six tokens fit where there are 32.
             (true, _) => (768, 6),
             (false, Walk::Forward) => (512, 8),
             (false, Walk::Backward) => (256, 8),
