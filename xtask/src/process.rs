@@ -3,8 +3,9 @@
 use std::{
     env,
     ffi::OsString,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -30,6 +31,23 @@ pub fn capture(command: &mut Command) -> Result<String> {
         bail!("{} failed ({}){last}", name(command), output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs to the end and hands on each line of standard output as it comes; standard error is this process's own.
+pub fn each_line(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", name(command)))?;
+    let output = child.stdout.take().context("standard output has no pipe")?;
+    for text in BufReader::new(output).lines() {
+        line(&text?);
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{} failed ({status})", name(command));
+    }
+    Ok(())
 }
 
 /// Runs with this process's own input and output; a failure to succeed is an error.

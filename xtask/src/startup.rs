@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -29,17 +30,25 @@ const DTYPES: [&str; 3] = ["f32", "f16", "bf16"];
 const HEAD_DIMS: [&str; 2] = ["D64", "D128"];
 
 /// What a process waited for.
+#[derive(Default)]
 struct Process {
-    /// By CubeCL's profile.
     launches: Vec<Launch>,
     /// Of each shape, by the program's clock.
     passes: Vec<f64>,
 }
 
 /// A launch that compiled.
-#[derive(Debug, PartialEq)]
 struct Launch {
     kernel: String,
+    /// From the end of the launch before it.
+    waited: f64,
+    /// Of those, by CubeCL's profile.
+    launched: f64,
+}
+
+/// A launch in CubeCL's profile.
+struct Profiled<'a> {
+    kernel: &'a str,
     seconds: f64,
 }
 
@@ -64,16 +73,22 @@ impl Startup {
 }
 
 const INTRODUCTION: &str = "# How long the first launch takes\n\n\
-    `cargo xtask startup` wrote this page. A process runs forward and backward of B1 H8 N256 once for each head dimension, \
-    and CubeCL's profile says how long each launch took; at this length all but a few milliseconds of the first is \
-    compilation. On `vulkan` that is what the driver compiles as the launch begins; CubeCL's lowering before it, and the \
-    pipeline, are in the time of the whole pass, by the program's own clock. The second process finds on disk what the first \
-    one left there. What is kept, and what is not, is told in \
-    [the overview](README.md#first-launches).\n";
+    `cargo xtask startup` wrote this page. A process runs forward and backward of B1 H8 N256 once for each head dimension; \
+    at this length all but a few milliseconds of the first launch is compilation. It waits for a kernel from the end of the \
+    launch before it to the end of the kernel's own, by the clock of who reads CubeCL's profile; of that, the launch is what \
+    the profile says. On `vulkan` the launch is what the driver compiles, and most of the rest is CubeCL's lowering to SPIR-V; \
+    on `cpu` the launch is all. The second process finds on disk what the first one left there. What is kept, and what is \
+    not, is told in [the overview](README.md#first-launches).\n";
+
+/// Of the folder that the process starts in.
+const CUBECL_CONFIGURATION: &str = "[profiling.logger]\nlevel = \"medium\"\nstdout = true\n";
+
+const BACKTRACES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];
 
 fn section(device: &str, program: &Path, ready: &Ready) -> Result<String> {
     let mut text = format!(
-        "\n## `{device}`\n\n| | kernel | first process s | second process s |\n|---|---|---|---|\n"
+        "\n## `{device}`\n\n| | kernel | first process s | of it the launch | second process s | of it the launch |\n\
+        |---|---|---|---|---|---|\n"
     );
     for dtype in DTYPES {
         let scratch = cache::scratch()?;
@@ -81,7 +96,7 @@ fn section(device: &str, program: &Path, ready: &Ready) -> Result<String> {
         match processes {
             [Ok(first), Ok(second)] => rows(&mut text, dtype, &first, &second),
             _ => {
-                let _ = writeln!(text, "| {dtype} | does not run here | - | - |");
+                let _ = writeln!(text, "| {dtype} | does not run here | - | - | - | - |");
             }
         }
     }
@@ -89,23 +104,24 @@ fn section(device: &str, program: &Path, ready: &Ready) -> Result<String> {
 }
 
 fn rows(text: &mut String, dtype: &str, first: &Process, second: &Process) {
-    let mut row = |dim: &str, what: &str, first: f64, second: f64| {
-        let _ = writeln!(
-            text,
-            "| {dim} {dtype} | {what} | {first:.2} | {second:.2} |"
-        );
-    };
     let mut dims = HEAD_DIMS.iter();
     let mut dim = "";
     for (first, second) in first.launches.iter().zip(&second.launches) {
         if first.kernel.ends_with(FIRST_OF_A_SHAPE) {
             dim = dims.next().copied().unwrap_or_default();
         }
-        row(dim, &first.kernel, first.seconds, second.seconds);
+        let _ = writeln!(
+            text,
+            "| {dim} {dtype} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            first.kernel, first.waited, first.launched, second.waited, second.launched
+        );
     }
     let passes = first.passes.iter().zip(&second.passes);
     for (dim, (first, second)) in HEAD_DIMS.iter().zip(passes) {
-        row(dim, "all of forward and backward", *first, *second);
+        let _ = writeln!(
+            text,
+            "| {dim} {dtype} | all of forward and backward | {first:.2} | | {second:.2} | |"
+        );
     }
 }
 
@@ -122,24 +138,38 @@ fn start(
     ready: &Ready,
     folder: &Path,
 ) -> Result<Process> {
-    let log = folder.join("log");
-    if log.exists() {
-        fs::remove_file(&log)?;
-    }
+    fs::write(folder.join("cubecl.toml"), CUBECL_CONFIGURATION)?;
     let mut bench = build::launch(program, ready);
     bench.args(["bench", "--startup", "--quick", "--device", device]);
     bench.args(["--filter", &format!("N256 {dtype} {PASS}")]);
     bench
-        .env("CUBECL_DEBUG_LOG", &log)
-        .env("CUBECL_DEBUG_OPTION", "profile-medium")
+        .current_dir(folder)
         .env("MESA_SHADER_CACHE_DIR", folder.join("mesa"));
-    let table = process::capture(&mut bench)?;
-    let profile = fs::read(&log).context("CubeCL wrote no profile")?;
-    let profile = String::from_utf8_lossy(&profile);
-    Ok(Process {
-        launches: profile.lines().filter_map(launch).collect(),
-        passes: table.lines().filter_map(pass).collect(),
-    })
+    // The compiler passes make errors to say no, and each would carry a backtrace.
+    for name in BACKTRACES {
+        bench.env_remove(name);
+    }
+    let mut seen = Process::default();
+    let clock = Instant::now();
+    let mut last = Duration::ZERO;
+    process::each_line(&mut bench, |line| {
+        if let Some(seconds) = pass(line) {
+            seen.passes.push(seconds);
+        }
+        let Some(Profiled { kernel, seconds }) = profiled(line) else {
+            return;
+        };
+        let waited = clock.elapsed().saturating_sub(last).as_secs_f64();
+        last = clock.elapsed();
+        if STEPS.iter().any(|step| kernel.contains(step)) {
+            seen.launches.push(Launch {
+                kernel: kernel.to_string(),
+                waited,
+                launched: seconds,
+            });
+        }
+    })?;
+    Ok(seen)
 }
 
 /// A row of the program's table, `D64 N256 f32 forward+backward  0.781`.
@@ -147,16 +177,12 @@ fn pass(row: &str) -> Option<f64> {
     row.split_once(PASS)?.1.trim().parse().ok()
 }
 
-/// A line of CubeCL's profile, `| 615.8ms | AttentionForward_c36db6a2`, if it is of a kernel of ours.
-fn launch(line: &str) -> Option<Launch> {
+/// A line of CubeCL's profile, `| 615.8ms | AttentionForward_c36db6a2`.
+fn profiled(line: &str) -> Option<Profiled<'_>> {
     let mut cells = line.split('|').map(str::trim).skip(1);
     let (time, name) = (cells.next()?, cells.next()?);
-    let (kernel, _) = name.split_once('_')?;
-    if !STEPS.iter().any(|step| kernel.contains(step)) {
-        return None;
-    }
-    Some(Launch {
-        kernel: kernel.to_string(),
+    Some(Profiled {
+        kernel: name.rsplit_once('_').map_or(name, |(kernel, _)| kernel),
         seconds: seconds(time)?,
     })
 }
@@ -176,11 +202,11 @@ mod tests {
 
     #[test]
     fn a_line_of_the_profile_names_a_kernel_and_its_time() {
-        let found = launch("| 678.5ms | AttentionBackwardQuery_57db7940").expect("it is ours");
+        let found = profiled("| 678.5ms | AttentionBackwardQuery_57db7940").expect("a launch");
         assert_eq!(found.kernel, "AttentionBackwardQuery");
         assert!((found.seconds - 0.6785).abs() < 1e-9);
-        assert_eq!(launch("| 1.5s | MatmulEntry_57db7940"), None);
-        assert_eq!(launch("Compiling AttentionForward"), None);
+        assert!(profiled("| AttentionDelta_282fdde0 | 656.4µs | 1 | 0 % |").is_none());
+        assert!(profiled("Compiling AttentionForward").is_none());
     }
 
     #[test]

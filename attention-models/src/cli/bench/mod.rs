@@ -10,6 +10,7 @@ mod peers;
 mod plots;
 mod report;
 mod startup;
+mod tuned;
 pub mod workload;
 
 use std::{
@@ -64,6 +65,9 @@ pub struct BenchArgs {
     /// Measure what masks, score modifications and block maps as code cost and save, instead
     #[arg(long, conflicts_with_all = ["json", "report", "peers", "note", "models"])]
     code: bool,
+    /// Measure the default plan beside the one that the tuner chooses, instead
+    #[arg(long, conflicts_with_all = ["json", "report", "peers", "note", "code", "models", "startup"])]
+    tuned: bool,
     /// Measure whole models that `cargo xtask models fetch` has fetched, instead
     #[arg(long)]
     models: bool,
@@ -95,13 +99,17 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if args.startup {
         return startup::run(kind, &shapes);
     }
+    let time = Duration::from_secs(if args.quick { 2 } else { 6 });
+    if args.tuned {
+        return tuned::run(kind, &shapes, time);
+    }
     let (peers, notes) = peers(args, Subject::Attention)?;
     let products = products(&shapes, kind, peers.as_ref())?;
     let bandwidth = measure::bandwidth(kind)?;
     let report = Report {
         kind,
         machine: Machine::here(kind, notes)?,
-        lines: lines(shapes, kind, args.quick, peers.as_ref())?,
+        lines: lines(shapes, kind, time, peers.as_ref())?,
         products,
         bandwidth,
     };
@@ -149,10 +157,9 @@ fn wanted(args: &BenchArgs, kind: DeviceKind) -> Result<Vec<Shape>> {
 fn lines(
     shapes: Vec<Shape>,
     kind: DeviceKind,
-    quick: bool,
+    time: Duration,
     peers: Option<&Peers>,
 ) -> Result<Vec<Line>> {
-    let time = Duration::from_secs(if quick { 2 } else { 6 });
     let bar = progress(shapes.len())?;
     let mut lines = Vec::new();
     for shape in shapes {
