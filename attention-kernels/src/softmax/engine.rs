@@ -241,12 +241,12 @@ impl Setup<'_> {
 
     fn register_plan(&self, walk: MatrixWalk) -> Plan {
         let AttentionProblem { seq_q, seq_kv, .. } = self.problem;
+        // Alike in the backward, so that both walks round a score to the same bits.
+        let fewest = seq_q.min(seq_kv);
         match walk {
             MatrixWalk::Forward => self.plan(Walk::Forward).for_rows(seq_q).unless_few(seq_q),
-            // Alike, so that both round a score to the same bits.
-            MatrixWalk::Query | MatrixWalk::Key => {
-                self.plan(Walk::Backward).unless_few(seq_q.min(seq_kv))
-            }
+            MatrixWalk::Query => self.plan(Walk::Query).unless_few(fewest),
+            MatrixWalk::Key => self.plan(Walk::Backward).unless_few(fewest),
         }
     }
 

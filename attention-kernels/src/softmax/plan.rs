@@ -33,6 +33,9 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Walk {
     Forward,
+    /// The backward's, for the gradient of the queries.
+    Query,
+    /// Every other of the backward.
     Backward,
 }
 
@@ -182,11 +185,11 @@ impl Plan {
         let (budget, most) = match (vectors, walk) {
             // Sums leave a processor's registers once a step, which more tokens share; the first product's of
             // six tokens fit where there are 32.
-            (true, Walk::Forward) => (768, 6),
+            (true, Walk::Forward | Walk::Query) => (768, 6),
             // Four tokens of 128 dimensions are as fast here, and compile in two thirds of the time.
             (true, Walk::Backward) => (512, 6),
             (false, Walk::Forward) => (512, 8),
-            (false, Walk::Backward) => (256, 8),
+            (false, Walk::Query | Walk::Backward) => (256, 8),
         };
         let tokens = (budget / dim.max(1)).clamp(1, most);
         Self {
