@@ -41,6 +41,27 @@ fn bench_measures_the_shapes_that_the_filter_names() {
 }
 
 #[test]
+fn bench_measures_the_default_plan_beside_the_tuners_choice() {
+    let shape = "D64 N256 f32 causal forward+backward";
+    let output = attention(&[
+        "bench", "--device", "cpu", "--quick", "--tuned", "--filter", shape,
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let row = text.lines().find_map(|line| line.split_once(shape));
+    let (_, numbers) = row.expect("a row of the shape");
+    let numbers: Vec<f64> = numbers
+        .split_whitespace()
+        .map(|number| number.parse().expect("a number"))
+        .collect();
+    let [planned, tuned, ratio] = numbers[..] else {
+        panic!("default, tuned and their ratio, not {numbers:?}");
+    };
+    assert!(planned > 0.0 && tuned > 0.0);
+    assert!((ratio - planned / tuned).abs() < 0.02, "{numbers:?}");
+}
+
+#[test]
 fn bench_refuses_a_filter_that_leaves_no_shape() {
     let output = attention(&["bench", "--device", "cpu", "--filter", "N257"]);
     assert!(!output.status.success());
