@@ -67,7 +67,7 @@ pub(crate) fn attention_backward_query<
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let head_width = W::value();
-        let width = N::value();
+        let lanes = N::value();
         let rows = QueryRows::<N, R, RV>::load::<E, W, WV>(
             &own, query, grad_out, &stats, &layouts, &sizes, blueprint,
         );
@@ -77,7 +77,7 @@ pub(crate) fn attention_backward_query<
             comptime!(blueprint.head_dim / head_width * groups),
             config.unroll,
         );
-        let factors = filled::<N>(1.0f32, groups, true);
+        let ones = filled::<N>(1.0f32, groups, true);
         let mut total = StepSum::<N>::new(groups);
         let mut excess = StepSum::<N>::new(groups);
         let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
@@ -117,7 +117,7 @@ pub(crate) fn attention_backward_query<
             excess.add(&step_excess, index);
             accumulate::<E, N, R, W>(
                 &mut sums,
-                &factors,
+                &ones,
                 false,
                 &slopes,
                 key,
@@ -140,24 +140,29 @@ pub(crate) fn attention_backward_query<
         let grad_lse =
             lane_stats::<N>(&stats, &own.rows, rows.first, sizes.seq_q, GRAD_LSE, groups);
         let mut scales = Array::<Vector<f32, N>>::new(groups);
+        let mut factors = Array::<Vector<f32, N>>::new(groups);
+        let mut deltas = Array::<Vector<f32, N>>::new(groups);
         #[unroll]
         for g in 0..groups {
             let total = total.of(g);
             let empty = total.equal(&Vector::new(0.0f32));
             let factor = Vector::new(1.0f32) / select_many(empty, Vector::new(1.0f32), total);
             scales[g] = factor * Vector::new(sizes.scale);
-            let delta = rows.delta[g] + (excess.of(g) * factor - grad_lse[g]);
-            #[unroll]
-            for lane in 0..width {
-                let row = own.rows[comptime!(g * width + lane)];
-                if row < sizes.seq_q {
-                    let start = (rows.first + row) * STATS;
-                    stats[start + FACTOR] = factor.extract(lane);
-                    // Softcapped or bent, the gradients that are summed here are not those of the
-                    // scores.
-                    if comptime!(!(blueprint.softcap || code.bends())) {
-                        stats[start + DELTA] = delta.extract(lane);
-                    }
+            factors[g] = factor;
+            deltas[g] = rows.delta[g] + (excess.of(g) * factor - grad_lse[g]);
+        }
+        let factors = factors.with_vector_size::<Const<1>>();
+        let deltas = deltas.with_vector_size::<Const<1>>();
+        #[unroll(lanes == 1)]
+        for slot in 0..comptime!(groups * lanes) {
+            let row = own.rows[slot];
+            if row < sizes.seq_q {
+                let start = (rows.first + row) * STATS;
+                stats[start + FACTOR] = factors[slot].extract(0usize);
+                // Softcapped or bent, the gradients that are summed here are not those of the
+                // scores.
+                if comptime!(!(blueprint.softcap || code.bends())) {
+                    stats[start + DELTA] = deltas[slot].extract(0usize);
                 }
             }
         }

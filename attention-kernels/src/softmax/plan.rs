@@ -240,8 +240,8 @@ mod tests {
 
     use super::*;
 
-    /// The forward's plan on a device without a card, with planes of so many lanes.
-    fn plan(plane: u32, dim: usize, elem: FloatKind) -> Plan {
+    /// A walk's plan on a device without a card, with planes of so many lanes.
+    fn plan(plane: u32, walk: Walk, dim: usize, elem: FloatKind) -> Plan {
         let mut properties: DeviceProperties = Device::cpu()
             .expect("the feature is on")
             .client()
@@ -250,7 +250,7 @@ mod tests {
         properties.hardware.num_cpu_cores = None;
         properties.hardware.max_units_per_cube = 1024;
         properties.hardware.plane_size_max = plane;
-        Plan::new(&properties, Walk::Forward, dim, ElemType::Float(elem))
+        Plan::new(&properties, walk, dim, ElemType::Float(elem))
     }
 
     #[test]
@@ -262,10 +262,31 @@ mod tests {
             (32, FloatKind::F16, ROWS, false),
             (8, FloatKind::F32, ROWS, false),
         ] {
-            let plan = plan(plane, 64, elem).unless_few(rows);
+            let plan = plan(plane, Walk::Forward, 64, elem).unless_few(rows);
             assert_eq!(
                 plan.tile.widened, widened,
                 "{elem:?}, planes of {plane}, {rows} rows"
+            );
+        }
+    }
+
+    #[test]
+    fn a_step_has_as_many_tokens_as_the_walks_sums_leave_room_for() {
+        for (plane, walk, dim, tokens) in [
+            (8, Walk::Forward, 128, 6),
+            (8, Walk::Query, 128, 6),
+            (8, Walk::Backward, 128, 4),
+            (8, Walk::Backward, 64, 6),
+            (32, Walk::Forward, 128, 4),
+            (32, Walk::Query, 128, 2),
+            (32, Walk::Backward, 128, 2),
+            (32, Walk::Backward, 512, 1),
+        ] {
+            let tile = plan(plane, walk, dim, FloatKind::F32).tile;
+            assert_eq!(
+                (tile.tokens, tile.block),
+                (tokens, tokens),
+                "{walk:?}, D{dim}, planes of {plane}"
             );
         }
     }
