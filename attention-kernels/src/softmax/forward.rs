@@ -213,9 +213,10 @@ fn finish<F: Float, N: Size, RV: Size, WV: Size>(
         found[g] = select_many(empty, Vector::new(sizes.neg_inf), row_lse);
     }
     let found = found.with_vector_size::<Const<1>>();
+    let rows = &own.rows;
     #[unroll(lanes == 1)]
     for slot in 0..comptime!(groups * lanes) {
-        let row = own.rows[slot];
+        let row = rows[slot];
         if row < sizes.seq_q {
             lse[first + row] = found[slot].extract(0usize);
         }

@@ -46,9 +46,11 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         let count = comptime!(groups * lanes);
         let mut visible = Array::<Vector<u32, N>>::new(groups);
         let keys = visible.with_vector_size_mut::<Const<1>>();
+        let rows = &own.rows;
         #[unroll(lanes == 1)]
         for slot in 0..count {
-            keys[slot] = Vector::new(visible_keys(own.rows[slot], sizes, blueprint.causal) as u32);
+            let below = visible_keys(rows[slot], sizes, blueprint.causal);
+            keys[slot] = Vector::new(below as u32);
         }
         let visible = settled::<u32, N>(&visible, groups);
         let mask =
