@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 use super::{
     args::{Blueprint, ScoreTable, Sizes},
     modify::{LaneAxis, Modifier},
-    rows::{OwnedRows, settled, visible_keys},
+    rows::{OwnedRows, visible_keys},
     score::{HIDDEN, LaneTable, ScoreTables, cap_with_slope, capped},
 };
 use crate::{
@@ -45,14 +45,16 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         let groups = comptime!(blueprint.tile.groups);
         let count = comptime!(groups * lanes);
         let mut visible = Array::<Vector<u32, N>>::new(groups);
-        let keys = visible.with_vector_size_mut::<Const<1>>();
-        let rows = &own.rows;
-        #[unroll(lanes == 1)]
-        for slot in 0..count {
-            let below = visible_keys(rows[slot], sizes, blueprint.causal);
-            keys[slot] = Vector::new(below as u32);
+        #[unroll]
+        for g in 0..groups {
+            let mut keys = Vector::<u32, N>::new(0u32);
+            #[unroll]
+            for lane in 0..lanes {
+                let row = own.rows[comptime!(g * lanes + lane)];
+                keys.insert(lane, visible_keys(row, sizes, blueprint.causal) as u32);
+            }
+            visible[g] = keys;
         }
-        let visible = settled::<u32, N>(&visible, groups);
         let mask =
             mask.map(|table| LaneTable::<M>::along_queries(table, &own.rows, count, sizes.seq_q));
         let bias =

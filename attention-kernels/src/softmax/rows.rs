@@ -165,18 +165,3 @@ pub(crate) fn first_query(key: usize, sizes: &Sizes, #[comptime] causal: bool) -
         0usize.runtime()
     }
 }
-
-/// The same numbers where indices known at compile time keep them in registers: a compiler leaves in memory what
-/// a loop has indexed, and lanes are filled by a loop, for unrolled they would be most of a kernel.
-#[cube]
-pub(crate) fn settled<P: Scalar, N: Size>(
-    numbers: &Array<Vector<P, N>>,
-    #[comptime] groups: usize,
-) -> Array<Vector<P, N>> {
-    let mut settled = Array::<Vector<P, N>>::new(groups);
-    #[unroll]
-    for g in 0..groups {
-        settled[g] = numbers[g];
-    }
-    settled
-}
