@@ -6,10 +6,6 @@ use anyhow::Result;
 
 use crate::{build, cache, models, process, setup};
 
-/// Tests at a time: each waits for a device that compiles one kernel after the other, and two tests on one
-/// device leave the other cores idle.
-const TEST_THREADS: &str = "6";
-
 /// Sets up, then runs every test on every runtime that this machine can execute.
 ///
 /// What the tests find in their environment: `ATTENTION_BIN` (the built program), `ATTENTION_RUNNER` (what a
@@ -27,9 +23,6 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
         test.arg("--config")
             .arg(runner_config(runner))
             .env("ATTENTION_RUNNER", runner);
-    }
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        test.env("RUST_TEST_THREADS", TEST_THREADS);
     }
     test.args(["--workspace", "--no-fail-fast"]).args(args);
     test.env("ATTENTION_BIN", &program)
