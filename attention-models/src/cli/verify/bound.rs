@@ -1,9 +1,29 @@
 //! How far from the truth a result may be.
 
 use attention_core::DType;
+use burn::tensor::Device;
 
-/// The largest error that passes: twice that of an unfused run in the same dtype on the same
-/// device, and two roundings of the largest expected value.
+/// Where ours runs, and where the unfused run that bounds its error.
+#[derive(Debug, Clone, Copy)]
+pub struct Devices<'a> {
+    /// The device that is checked.
+    pub ours: &'a Device,
+    /// Another device spares the checked one from compiling Burn's operations: an error depends on dtype and
+    /// values, hardly on the device.
+    pub unfused: &'a Device,
+}
+
+impl<'a> Devices<'a> {
+    /// Both on one device.
+    pub fn same(device: &'a Device) -> Self {
+        Self {
+            ours: device,
+            unfused: device,
+        }
+    }
+}
+
+/// The largest error that passes: twice that of an unfused run in the same dtype, and two roundings of the largest expected value.
 pub fn bound(peer_error: f64, dtype: DType, largest: f64) -> f64 {
     2.0 * peer_error + 2.0 * dtype.unit_roundoff() * largest
 }

@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use half::{bf16, f16};
 
 use super::{
-    bound::{bound, distance, largest},
+    bound::{Devices, bound, distance, largest},
     run,
 };
 use crate::{
@@ -138,10 +138,10 @@ impl Case {
         run::forward_and_backward(self, dtype, device, try_attention_with_lse)
     }
 
-    fn measure(&self, dtype: DType, device: &Device) -> Result<Measured> {
+    fn measure(&self, dtype: DType, devices: Devices<'_>) -> Result<Measured> {
         Ok(Measured {
-            ours: self.ours(dtype, device)?,
-            unfused: self.unfused(dtype, device)?,
+            ours: self.ours(dtype, devices.ours)?,
+            unfused: self.unfused(dtype, devices.unfused)?,
             expected: self.expected()?,
         })
     }
@@ -195,18 +195,18 @@ struct Measured {
     expected: Outputs,
 }
 
-/// Runs cases forward and backward in `dtype` on `device` and compares every output.
+/// Runs cases forward and backward in `dtype` and compares every output.
 /// `step` hears of each case before it runs.
 pub fn check_all(
     cases: &[Case],
     dtype: DType,
-    device: &Device,
+    devices: Devices<'_>,
     step: impl Fn(&Case),
 ) -> Vec<Result<Vec<Row>>> {
     let check = |case: &Case| {
         step(case);
         let case = case.rounded_to(dtype);
-        let measured = case.measure(dtype, device)?;
+        let measured = case.measure(dtype, devices)?;
         Ok(case.rows(dtype, &measured))
     };
     cases.iter().map(check).collect()

@@ -11,7 +11,7 @@ use attention_core::{
 use burn::tensor::{Device, Tensor};
 
 use super::{
-    bound::{bound, distance, largest},
+    bound::{Devices, bound, distance, largest},
     differential, dropout,
     operations::{Folder, Tensors},
     packed, rope,
@@ -76,9 +76,9 @@ pub fn checks(folder: &Path, read: Reader) -> Result<Vec<Composed>> {
 
 impl Composed {
     /// Compares every expected output.
-    pub fn run_on(&self, device: &Device) -> Result<Vec<Row>> {
-        let ours = (self.compute)(device, Attention::Fused)?;
-        let unfused = (self.compute)(device, Attention::Unfused)?;
+    pub fn run_on(&self, devices: Devices<'_>) -> Result<Vec<Row>> {
+        let ours = (self.compute)(devices.ours, Attention::Fused)?;
+        let unfused = (self.compute)(devices.unfused, Attention::Unfused)?;
         let error = |outputs: &Named, (name, expected): &(String, Vec<f64>)| {
             // What is missing is infinitely far away.
             let output = outputs.iter().find(|(other, _)| other == name);

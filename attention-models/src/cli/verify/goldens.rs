@@ -10,7 +10,7 @@ use attention_core::DType;
 use burn::tensor::Device;
 
 use super::{
-    Report,
+    Devices, Report,
     case::{Case, check_all},
     composed, flex, mha, operations,
 };
@@ -75,17 +75,16 @@ impl Golden {
         }
     }
 
-    /// Checks everything in the golden on `device`, or says why it is skipped. `step` hears of each
-    /// case before it runs.
-    pub fn check(&self, device: &Device, report: &mut Report, step: impl Fn(&str)) {
+    /// Checks everything in the golden, or says why it is skipped. `step` hears of each case before it runs.
+    pub fn check(&self, devices: Devices<'_>, report: &mut Report, step: impl Fn(&str)) {
         step(&self.name);
         let (family, model) = self.name.split_once('/').unwrap_or(("", &self.name));
         if family == "pretrained" {
-            return self.check_pretrained(model, device, report);
+            return self.check_pretrained(model, devices.ours, report);
         }
         if let Some(read) = operations::reader(model) {
             let cases = operations::cases(&self.path, read);
-            return self.check_operation(cases, device, report, step);
+            return self.check_operation(cases, devices, report, step);
         }
         if let Some(read) = composed::reader(model) {
             return match composed::checks(&self.path, read) {
@@ -93,18 +92,18 @@ impl Golden {
                     for check in checks {
                         let name = format!("{}/{}", self.name, check.name);
                         step(&name);
-                        report.add(&name, check.run_on(device));
+                        report.add(&name, check.run_on(devices));
                     }
                 }
                 Err(error) => report.add(&self.name, Err(error)),
             };
         }
         match model {
-            "op_flex" => self.check_operation(flex::cases(&self.path), device, report, step),
-            "op_mha" => report.add(&self.name, mha::check(&self.path, device)),
+            "op_flex" => self.check_operation(flex::cases(&self.path), devices, report, step),
+            "op_mha" => report.add(&self.name, mha::check(&self.path, devices)),
             _ if is_known(model) => {
                 let file = self.path.join("io.safetensors");
-                let rows = check_model_golden(model, &file, &self.path, device);
+                let rows = check_model_golden(model, &file, &self.path, devices.ours);
                 report.add(&self.name, rows);
             }
             _ => report.skip(
@@ -117,14 +116,14 @@ impl Golden {
     fn check_operation(
         &self,
         cases: Result<Vec<Case>>,
-        device: &Device,
+        devices: Devices<'_>,
         report: &mut Report,
         step: impl Fn(&str),
     ) {
         let name = |case: &Case| format!("{}/{}", self.name, case.name);
         match cases {
             Ok(cases) => {
-                let outcomes = check_all(&cases, DType::F32, device, |case| step(&name(case)));
+                let outcomes = check_all(&cases, DType::F32, devices, |case| step(&name(case)));
                 for (case, rows) in cases.iter().zip(outcomes) {
                     report.add(&name(case), rows);
                 }

@@ -12,7 +12,7 @@ use burn::{
 };
 
 use super::{
-    bound::{bound, distance, largest},
+    bound::{Devices, bound, distance, largest},
     run::{dtype_name, floats},
 };
 use crate::{
@@ -26,14 +26,18 @@ const WIDTH: usize = 32;
 const HEADS: usize = 4;
 
 /// Compares the outputs of the module and of both layers, and the attention weights.
-pub fn check(folder: &Path, device: &Device) -> Result<Vec<Row>> {
+pub fn check(folder: &Path, devices: Devices<'_>) -> Result<Vec<Row>> {
     let golden = Golden {
         weights: Weights::open(&folder.join("model.safetensors"))?.data()?,
         io: Weights::open(&folder.join("io.safetensors"))?.data()?,
-        device: device.clone(),
+        device: devices.ours.clone(),
+    };
+    let beside = Golden {
+        device: devices.unfused.clone(),
+        ..golden.clone()
     };
     let ours = golden.outputs(|module, input| Ok(module.try_forward(input)?))?;
-    let peers = golden.outputs(unfused)?;
+    let peers = beside.outputs(unfused)?;
     let outputs = ours.into_iter().zip(peers);
     outputs
         .map(|((name, ours), (_, peer))| {
@@ -48,6 +52,7 @@ pub fn check(folder: &Path, device: &Device) -> Result<Vec<Row>> {
         .collect()
 }
 
+#[derive(Clone)]
 struct Golden {
     weights: BTreeMap<String, TensorData>,
     io: BTreeMap<String, TensorData>,

@@ -26,7 +26,7 @@ use clap::Args;
 
 use case::{Case, check_all};
 
-pub use bound::{bound, distance, largest};
+pub use bound::{Devices, bound, distance, largest};
 pub use goldens::{Golden, golden_folders};
 pub use report::Report;
 pub use run::{burn_dtype, upload, upload_mask};
@@ -75,7 +75,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
         .collect();
     let bar = progress(goldens.len())?;
     for golden in goldens {
-        golden.check(&device, &mut report, |step| {
+        golden.check(Devices::same(&device), &mut report, |step| {
             bar.set_message(step.to_string());
         });
         bar.inc(1);
@@ -102,7 +102,7 @@ fn verify_catalog(
             bar.set_message(case.name.clone());
             bar.inc(1);
         };
-        let outcomes = check_all(cases, dtype, device, step);
+        let outcomes = check_all(cases, dtype, Devices::same(device), step);
         for (case, rows) in cases.iter().zip(outcomes) {
             report.add(&case.name, rows);
         }
