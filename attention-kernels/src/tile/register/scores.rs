@@ -22,10 +22,10 @@ fn products<E: Float, N: Size, R: Size, W: Size>(
     let width = W::value();
     let chunks = comptime!(dim / width);
     let chains = comptime!(chunks / CHUNK_CHAIN);
-    let mut offsets = Array::<usize>::new(count);
+    let mut offsets = Sequence::<usize>::new();
     #[unroll]
     for t in 0..count {
-        offsets[t] = stream.origin + min(token + t, stream.last) * stream.token_stride;
+        offsets.push(stream.origin + min(token + t, stream.last) * stream.token_stride);
         #[unroll]
         for g in 0..groups {
             scores[(slot + t) * groups + g] = Vector::new(0.0f32);
@@ -67,7 +67,7 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
     rows: &Array<Vector<f32, R>>,
     source: &[Vector<E, W>],
     stream: &Stream,
-    offsets: &Array<usize>,
+    offsets: &Sequence<usize>,
     scores: &mut Array<Vector<f32, N>>,
     slot: usize,
     first: usize,
@@ -76,7 +76,8 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
 ) {
     let groups = comptime!(tile.groups);
     let count = comptime!(tile.tokens);
-    let mut sums = Array::<Vector<f32, R>>::new(comptime!(count * groups));
+    // A sequence holds values: what every step stores to an array, passes have to find for each of its numbers.
+    let mut sums = Sequence::<Vector<f32, R>>::new();
     #[unroll]
     for index in 0..length {
         let chunk = first + index;
@@ -87,11 +88,12 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
             #[unroll]
             for g in 0..groups {
                 let row = rows[chunk * groups + g];
-                sums[t * groups + g] = if comptime!(index == 0) {
-                    row * value
+                let slot = comptime!(t * groups + g);
+                if comptime!(index == 0) {
+                    sums.push(row * value);
                 } else {
-                    fma(row, value, sums[t * groups + g])
-                };
+                    sums.insert(slot, fma(row, value, sums[slot]));
+                }
             }
         }
     }
@@ -99,7 +101,8 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
     for t in 0..count {
         #[unroll]
         for g in 0..groups {
-            scores[(slot + t) * groups + g] += sum_per_lane::<N, R>(sums[t * groups + g]);
+            scores[(slot + t) * groups + g] +=
+                sum_per_lane::<N, R>(sums[comptime!(t * groups + g)]);
         }
     }
 }

@@ -95,20 +95,30 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
     let chunk = first / width;
     let start = stream.origin + chunk * stream.dim_stride;
     if comptime!(tile.unroll) {
-        let mut part = Array::<Vector<f32, R>>::new(comptime!(chunks * groups));
+        let mut part = Sequence::<Vector<f32, R>>::new();
         #[unroll]
         for t in 0..comptime!(tile.block) {
             let offset = start + min(token + t, stream.last) * stream.token_stride;
-            let begins = comptime!(t == 0);
-            accumulate_token::<E, N, R, W>(
-                &mut part, weights, source, offset, stream, t, begins, chunks, groups,
-            );
+            #[unroll]
+            for i in 0..chunks {
+                let value = beside_row::<E, N, R, W>(source[offset + i * stream.dim_stride]);
+                #[unroll]
+                for g in 0..groups {
+                    let slot = comptime!(i * groups + g);
+                    let weight = per_lane::<N, R>(weights[t * groups + g]);
+                    if comptime!(t == 0) {
+                        part.push(weight * value);
+                    } else {
+                        part.insert(slot, fma(weight, value, part[slot]));
+                    }
+                }
+            }
         }
         #[unroll]
         for i in 0..chunks {
             #[unroll]
             for g in 0..groups {
-                let sum = part[i * groups + g];
+                let sum = part[comptime!(i * groups + g)];
                 let slot = (chunk + i) * groups + g;
                 sums[slot] = if comptime!(decays) {
                     fma(sums[slot], per_lane::<N, R>(decay[g]), sum)
@@ -123,7 +133,7 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
             for t in chain * TOKEN_CHAIN..min(chain * TOKEN_CHAIN + TOKEN_CHAIN, count) {
                 let offset = start + (token + t) * stream.token_stride;
                 accumulate_token::<E, N, R, W>(
-                    &mut part, weights, source, offset, stream, t, false, chunks, groups,
+                    &mut part, weights, source, offset, stream, t, chunks, groups,
                 );
             }
             #[unroll]
@@ -144,7 +154,7 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
     }
 }
 
-/// Adds a token's products, or begins with them.
+/// Adds a token's products.
 #[cube]
 fn accumulate_token<E: Float, N: Size, R: Size, W: Size>(
     part: &mut Array<Vector<f32, R>>,
@@ -153,7 +163,6 @@ fn accumulate_token<E: Float, N: Size, R: Size, W: Size>(
     offset: usize,
     stream: &Stream,
     t: usize,
-    #[comptime] begins: bool,
     #[comptime] chunks: usize,
     #[comptime] groups: usize,
 ) {
@@ -165,11 +174,7 @@ fn accumulate_token<E: Float, N: Size, R: Size, W: Size>(
         for g in 0..groups {
             let slot = comptime!(i * groups + g);
             let weight = per_lane::<N, R>(weights[t * groups + g]);
-            part[slot] = if comptime!(begins) {
-                weight * value
-            } else {
-                fma(weight, value, part[slot])
-            };
+            part[slot] = fma(weight, value, part[slot]);
         }
     }
 }
