@@ -52,15 +52,10 @@ pub fn devices() -> Vec<DeviceKind> {
 /// that a kernel loads, and compiles two to four times as long as for the SPIR-V of the same kernel: it takes every
 /// third case, unless `ATTENTION_DEVICES` asks for it.
 pub fn devices_of_case(nth: usize) -> Vec<DeviceKind> {
-    let every =
-        |kind: &DeviceKind| *kind != DeviceKind::Wgpu || nth.is_multiple_of(3) || has_fast_wgsl();
-    devices().into_iter().filter(every).collect()
-}
-
-/// Whether WGSL is compiled for a card, or is what the tests were asked for.
-pub fn has_fast_wgsl() -> bool {
-    std::env::var_os("ATTENTION_RUNNER").is_none()
-        || std::env::var_os("ATTENTION_DEVICES").is_some()
+    let is_software = std::env::var_os("ATTENTION_RUNNER").is_some();
+    let takes_all = !is_software || std::env::var_os("ATTENTION_DEVICES").is_some();
+    let takes = |kind: &DeviceKind| *kind != DeviceKind::Wgpu || nth.is_multiple_of(3) || takes_all;
+    devices().into_iter().filter(takes).collect()
 }
 
 /// What `ours` gives on each device that has `dtype` and is out of bounds of twice the unfused

@@ -76,7 +76,10 @@ impl Environment {
         if let Some(runner) = &self.ready.runner {
             command.env("ATTENTION_RUNNER", runner);
         }
+        // CubeCL's passes make an error wherever they do not apply: with backtraces a kernel is lowered for a sixth
+        // longer. Panics keep theirs.
         command
+            .env("RUST_LIB_BACKTRACE", "0")
             .env("ATTENTION_BIN", &self.program)
             .env("ATTENTION_CACHE", &self.cache);
     }
