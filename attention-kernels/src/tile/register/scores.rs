@@ -76,7 +76,7 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
 ) {
     let groups = comptime!(tile.groups);
     let count = comptime!(tile.tokens);
-    // A sequence holds values: what every step stores to an array, passes have to find for each of its numbers.
+    // Values, not variables: for each variable of an array, CubeCL's passes walk the whole block.
     let mut sums = Sequence::<Vector<f32, R>>::new();
     #[unroll]
     for index in 0..length {

@@ -8,8 +8,8 @@ use burn::tensor::Device;
 pub struct Devices<'a> {
     /// The device that is checked.
     pub ours: &'a Device,
-    /// Another device spares the checked one from compiling Burn's operations: an error depends on dtype and
-    /// values, hardly on the device.
+    /// Another device spares the checked one from compiling Burn's operations. An error depends on dtype and
+    /// values, and hardly on the device, except that of a long sum of Burn's own.
     pub unfused: &'a Device,
 }
 
@@ -23,7 +23,8 @@ impl<'a> Devices<'a> {
     }
 }
 
-/// The largest error that passes: twice that of an unfused run in the same dtype, and two roundings of the largest expected value.
+/// The largest error that passes: twice that of an unfused run in the same dtype, and two roundings of
+/// the largest expected value.
 pub fn bound(peer_error: f64, dtype: DType, largest: f64) -> f64 {
     2.0 * peer_error + 2.0 * dtype.unit_roundoff() * largest
 }
