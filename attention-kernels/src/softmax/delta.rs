@@ -12,7 +12,6 @@
 use cubecl::prelude::*;
 
 use super::args::{Layout, Sizes};
-use crate::tile::CHUNK_CHAIN;
 
 /// Numbers per row.
 pub(crate) const STATS: usize = 4;
@@ -22,7 +21,7 @@ pub(crate) const DELTA: usize = 1;
 pub(crate) const FACTOR: usize = 2;
 pub(crate) const GRAD_LSE: usize = 3;
 
-/// One unit per row. `width` is that of the loads of `dO V^T`.
+/// One unit per row. `width` and `chain_length` are those of `dO V^T`.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_delta<E: Float>(
     out: &[E],
@@ -35,6 +34,7 @@ pub(crate) fn attention_delta<E: Float>(
     sizes: Sizes,
     value_dim: usize,
     #[comptime] width: usize,
+    #[comptime] chain_length: usize,
     #[define(E)] _dtype: ElemType,
 ) {
     let row = ABSOLUTE_POS;
@@ -48,13 +48,13 @@ pub(crate) fn attention_delta<E: Float>(
         let mut delta = f32::new(0.0);
         // The same chains of roundings as in the products `dO V^T`, so that the two cancel where a
         // row attends to a single key.
-        for chain in 0..chunks.div_ceil(CHUNK_CHAIN) {
+        for chain in 0..chunks.div_ceil(chain_length) {
             let mut sums = Array::<f32>::new(width);
             #[unroll]
             for i in 0..width {
                 sums[i] = f32::new(0.0);
             }
-            for chunk in chain * CHUNK_CHAIN..min(chain * CHUNK_CHAIN + CHUNK_CHAIN, chunks) {
+            for chunk in chain * chain_length..min(chain * chain_length + chain_length, chunks) {
                 #[unroll]
                 for i in 0..width {
                     let e = chunk * width + i;

@@ -141,6 +141,18 @@ pub(crate) fn attention_forward<
     }
 }
 
+/// The larger of a score and what is never NaN. Where lanes are a vector register's, one instruction:
+/// `max` takes two more for a NaN on either side.
+#[cube]
+fn larger<N: Size>(score: Vector<f32, N>, highest: Vector<f32, N>) -> Vector<f32, N> {
+    let lanes = N::value();
+    if comptime!(lanes > 1) {
+        select_many(score.greater_than(&highest), score, highest)
+    } else {
+        max(highest, score)
+    }
+}
+
 /// Scores of a block become weights; maximum, sum and decay of each row follow.
 #[cube]
 fn soften<N: Size>(
@@ -160,7 +172,7 @@ fn soften<N: Size>(
     for t in 0..comptime!(tile.block) {
         #[unroll]
         for g in 0..groups {
-            highest[g] = max(highest[g], scores[t * groups + g]);
+            highest[g] = larger::<N>(scores[t * groups + g], highest[g]);
         }
     }
     // Summed by themselves before they join the total: an error grows with the root of its chain's length.

@@ -42,16 +42,13 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         let groups = comptime!(blueprint.tile.groups);
         let count = comptime!(groups * lanes);
         let mut from = Array::<Vector<u32, N>>::new(groups);
-        #[unroll]
-        for g in 0..groups {
-            let mut queries = Vector::<u32, N>::new(0u32);
-            #[unroll]
-            for lane in 0..lanes {
-                let key = own.rows[comptime!(g * lanes + lane)];
-                let query = first_query(key, sizes, blueprint.causal);
-                queries.insert(lane, select(key < sizes.seq_kv, query, sizes.seq_q) as u32);
-            }
-            from[g] = queries;
+        let elements = from.with_vector_size_mut::<Const<1>>();
+        #[unroll(lanes == 1)]
+        for slot in 0..count {
+            let key = own.rows[slot];
+            let query = first_query(key, sizes, blueprint.causal);
+            let query = select(key < sizes.seq_kv, query, sizes.seq_q);
+            elements[slot] = Vector::new(query as u32);
         }
         let mask =
             mask.map(|table| LaneTable::<M>::along_keys(table, &own.rows, count, sizes.seq_kv));

@@ -22,6 +22,7 @@ use super::{
     setup::Setup,
     tensors::{BackwardInputs, Gradients, Wanted},
 };
+use crate::tile::chunk_chain;
 
 /// Computes the gradients of [`forward`](super::forward): those of query, key and value, and what else is
 /// `wanted`.
@@ -102,6 +103,7 @@ fn launch_delta(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) {
             setup.sizes(),
             problem.value_dim,
             widths.value,
+            chunk_chain(problem.value_dim / widths.value),
             inputs.out.elem,
         );
     }

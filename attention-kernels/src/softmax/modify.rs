@@ -51,17 +51,12 @@ impl<N: Size> Modifier<N> {
         #[comptime] code: Code,
         #[comptime] groups: usize,
     ) -> Modifier<N> {
-        let count = N::value();
+        let width = N::value();
         let mut lanes = Array::<Vector<u32, N>>::new(groups);
-        #[unroll]
-        for g in 0..groups {
-            let mut positions = Vector::<u32, N>::new(0u32);
-            #[unroll]
-            for lane in 0..count {
-                let row = min(rows[comptime!(g * count + lane)], length - 1);
-                positions.insert(lane, row as u32);
-            }
-            lanes[g] = positions;
+        let elements = lanes.with_vector_size_mut::<Const<1>>();
+        #[unroll(width == 1)]
+        for slot in 0..comptime!(groups * width) {
+            elements[slot] = Vector::new(min(rows[slot], length - 1) as u32);
         }
         Modifier::<N> {
             lanes,

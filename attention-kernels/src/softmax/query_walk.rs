@@ -45,15 +45,11 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         let groups = comptime!(blueprint.tile.groups);
         let count = comptime!(groups * lanes);
         let mut visible = Array::<Vector<u32, N>>::new(groups);
-        #[unroll]
-        for g in 0..groups {
-            let mut keys = Vector::<u32, N>::new(0u32);
-            #[unroll]
-            for lane in 0..lanes {
-                let row = own.rows[comptime!(g * lanes + lane)];
-                keys.insert(lane, visible_keys(row, sizes, blueprint.causal) as u32);
-            }
-            visible[g] = keys;
+        let elements = visible.with_vector_size_mut::<Const<1>>();
+        #[unroll(lanes == 1)]
+        for slot in 0..count {
+            let keys = visible_keys(own.rows[slot], sizes, blueprint.causal);
+            elements[slot] = Vector::new(keys as u32);
         }
         let mask =
             mask.map(|table| LaneTable::<M>::along_queries(table, &own.rows, count, sizes.seq_q));

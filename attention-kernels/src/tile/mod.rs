@@ -14,7 +14,7 @@ pub(crate) use mma::{
     staged_bytes, store_sums, sync_tokens, writes_row,
 };
 pub(crate) use register::{
-    Aside, CHUNK_CHAIN, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled,
+    Aside, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, chunk_chain, filled,
     load_rows, packed, store_rows,
 };
 pub use spread::Spread;

@@ -29,10 +29,19 @@ use unpack::unpacked;
 /// Products along a row are summed over this many chunks before they join the total: an error
 /// grows with the root of the length of its chain of roundings, and that of a score, which may be
 /// in the hundreds, counts as it is in its exponential.
-pub(crate) const CHUNK_CHAIN: usize = 8;
+const CHUNK_CHAIN: usize = 8;
+
+/// The same for rows of so many chunks: as short a way to their total, with half as many additions to it.
+const LONG_ROW: usize = 128;
+const LONG_ROW_CHAIN: usize = 16;
 
 /// The same along the tokens, whose weights are at most 1.
-const TOKEN_CHAIN: usize = 16;
+const TOKEN_CHAIN: usize = 32;
+
+/// Dimensions, and tokens, of a turn of a core's innermost loops: fewer instructions count turns, and
+/// more would take longer to compile.
+const DIMS_PER_TURN: usize = 4;
+const TOKENS_PER_TURN: usize = 2;
 
 /// How many rows and tokens one step multiplies. Chosen by `plan.rs`, compiled into the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +70,15 @@ pub struct RowTile {
     pub spread: Spread,
     /// Numbers of 16 bits whose sum is an element of an operand: 1, or 3 where elements are of f32.
     pub terms: usize,
+}
+
+/// Of so many chunks of a row, those whose products are summed before they join the total.
+pub(crate) fn chunk_chain(chunks: usize) -> usize {
+    if chunks < LONG_ROW {
+        CHUNK_CHAIN
+    } else {
+        LONG_ROW_CHAIN
+    }
 }
 
 /// Strides of a tensor, in vectors of the width that it is read with.

@@ -87,7 +87,7 @@ pub(crate) fn load_rows<E: Float, N: Size, R: Size, W: Size>(
     let chunks = comptime!(dim / width);
     let origin = batch * layout.batch + head * layout.head;
     let mut offsets = Array::<usize>::new(count);
-    #[unroll]
+    #[unroll(lanes == 1)]
     for slot in 0..count {
         offsets[slot] = origin + min(positions[slot], length - 1) * layout.seq;
     }

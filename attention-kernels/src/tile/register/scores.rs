@@ -2,7 +2,9 @@
 
 use cubecl::prelude::*;
 
-use super::{CHUNK_CHAIN, RowTile, Stream, beside_row, sum_per_lane, unpacked};
+use super::{
+    DIMS_PER_TURN, RowTile, Stream, beside_row, chunk_chain, filled, sum_per_lane, unpacked,
+};
 
 /// `scores[(slot + t) * groups + g] = factor * rows[., g] . source[token + t]` for one register tile.
 #[cube]
@@ -21,7 +23,8 @@ fn products<E: Float, N: Size, R: Size, W: Size>(
     let count = comptime!(tile.tokens);
     let width = W::value();
     let chunks = comptime!(dim / width);
-    let chains = comptime!(chunks / CHUNK_CHAIN);
+    let chain_length = comptime!(chunk_chain(chunks));
+    let chains = comptime!(chunks / chain_length);
     let mut offsets = Sequence::<usize>::new();
     #[unroll]
     for t in 0..count {
@@ -40,14 +43,14 @@ fn products<E: Float, N: Size, R: Size, W: Size>(
             &offsets,
             scores,
             slot,
-            chain * CHUNK_CHAIN,
-            CHUNK_CHAIN,
+            chain * chain_length,
+            chain_length,
             tile,
         );
     }
-    let rest = comptime!(chunks - chains * CHUNK_CHAIN);
+    let rest = comptime!(chunks - chains * chain_length);
     if comptime!(rest > 0) {
-        let first = comptime!(chains * CHUNK_CHAIN).runtime();
+        let first = comptime!(chains * chain_length).runtime();
         add_chain::<E, N, R, W>(
             rows, source, stream, &offsets, scores, slot, first, rest, tile,
         );
@@ -76,25 +79,58 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
 ) {
     let groups = comptime!(tile.groups);
     let count = comptime!(tile.tokens);
-    // Values, not variables: for each variable of an array, CubeCL's passes walk the whole block.
     let mut sums = Sequence::<Vector<f32, R>>::new();
-    #[unroll]
-    for index in 0..length {
-        let chunk = first + index;
+    if comptime!(tile.unroll) {
+        // Values, not variables: for each variable of an array, CubeCL's passes walk the whole block.
         #[unroll]
-        for t in 0..count {
-            let loaded = source[offsets[t] + chunk * stream.dim_stride];
-            let value = beside_row::<E, N, R, W>(loaded);
+        for index in 0..length {
+            let chunk = first + index;
             #[unroll]
-            for g in 0..groups {
-                let row = rows[chunk * groups + g];
-                let slot = comptime!(t * groups + g);
-                if comptime!(index == 0) {
-                    sums.push(row * value);
-                } else {
-                    sums.insert(slot, fma(row, value, sums[slot]));
+            for t in 0..count {
+                let loaded = source[offsets[t] + chunk * stream.dim_stride];
+                let value = beside_row::<E, N, R, W>(loaded);
+                #[unroll]
+                for g in 0..groups {
+                    let row = rows[chunk * groups + g];
+                    let slot = comptime!(t * groups + g);
+                    if comptime!(index == 0) {
+                        sums.push(row * value);
+                    } else {
+                        sums.insert(slot, fma(row, value, sums[slot]));
+                    }
                 }
             }
+        }
+    } else {
+        let mut held = filled::<R>(0.0f32, comptime!(count * groups), true);
+        for step in 0..comptime!(length / DIMS_PER_TURN) {
+            add_chunks::<E, N, R, W>(
+                &mut held,
+                rows,
+                source,
+                stream,
+                offsets,
+                first + step * DIMS_PER_TURN,
+                DIMS_PER_TURN,
+                tile,
+            );
+        }
+        let rest = comptime!(length % DIMS_PER_TURN);
+        if comptime!(rest > 0) {
+            add_chunks::<E, N, R, W>(
+                &mut held,
+                rows,
+                source,
+                stream,
+                offsets,
+                first + comptime!(length - rest),
+                rest,
+                tile,
+            );
+        }
+        #[unroll]
+        for slot in 0..comptime!(count * groups) {
+            sums.push(held[slot]);
         }
     }
     #[unroll]
@@ -103,6 +139,34 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
         for g in 0..groups {
             scores[(slot + t) * groups + g] +=
                 sum_per_lane::<N, R>(sums[comptime!(t * groups + g)]);
+        }
+    }
+}
+
+/// Adds the products of a few chunks.
+#[cube]
+fn add_chunks<E: Float, N: Size, R: Size, W: Size>(
+    held: &mut Array<Vector<f32, R>>,
+    rows: &Array<Vector<f32, R>>,
+    source: &[Vector<E, W>],
+    stream: &Stream,
+    offsets: &Sequence<usize>,
+    first: usize,
+    #[comptime] length: usize,
+    #[comptime] tile: RowTile,
+) {
+    let groups = comptime!(tile.groups);
+    #[unroll]
+    for index in 0..length {
+        let chunk = first + index;
+        #[unroll]
+        for t in 0..comptime!(tile.tokens) {
+            let value = beside_row::<E, N, R, W>(source[offsets[t] + chunk * stream.dim_stride]);
+            #[unroll]
+            for g in 0..groups {
+                let slot = comptime!(t * groups + g);
+                held[slot] = fma(rows[chunk * groups + g], value, held[slot]);
+            }
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use cubecl::prelude::*;
 
-use super::{RowTile, Stream, TOKEN_CHAIN, beside_row, filled, per_lane, unpacked};
+use super::{
+    RowTile, Stream, TOKEN_CHAIN, TOKENS_PER_TURN, beside_row, filled, per_lane, unpacked,
+};
 
 /// `sums[., g] = sums[., g] * decay[g] + sum over t < count of weights[t, g] * source[token + t]`.
 ///
@@ -48,11 +50,8 @@ fn add<E: Float, N: Size, R: Size, W: Size>(
     #[comptime] dim: usize,
     #[comptime] tile: RowTile,
 ) {
-    let dims = comptime!(tile.dims);
-    let full = comptime!(dim / dims);
-    #[unroll(tile.unroll)]
-    for d in 0..full {
-        accumulate_dims::<E, N, R, W>(
+    if comptime!(tile.unroll) {
+        add_tokens::<E, N, R, W>(
             sums,
             decay,
             decays,
@@ -60,7 +59,61 @@ fn add<E: Float, N: Size, R: Size, W: Size>(
             source,
             stream,
             token,
+            0usize.runtime(),
             count,
+            dim,
+            tile,
+        );
+    } else {
+        // Chains outside and dimensions inside: what a chain reads stays in the first-level cache.
+        for chain in 0..count.div_ceil(TOKEN_CHAIN) {
+            let start = chain * TOKEN_CHAIN;
+            let end = min(start + TOKEN_CHAIN, count);
+            let mut kept = Array::<Vector<f32, N>>::new(comptime!(tile.groups));
+            #[unroll]
+            for g in 0..comptime!(tile.groups) {
+                kept[g] = if comptime!(decays) {
+                    select(chain == 0, decay[g], Vector::new(1.0f32))
+                } else {
+                    Vector::new(1.0f32)
+                };
+            }
+            add_tokens::<E, N, R, W>(
+                sums, &kept, decays, weights, source, stream, token, start, end, dim, tile,
+            );
+        }
+    }
+}
+
+/// Adds the products of the tokens from `start` to `end` of a step.
+#[cube]
+fn add_tokens<E: Float, N: Size, R: Size, W: Size>(
+    sums: &mut Array<Vector<f32, R>>,
+    decay: &Array<Vector<f32, N>>,
+    #[comptime] decays: bool,
+    weights: &Array<Vector<f32, N>>,
+    source: &[Vector<E, W>],
+    stream: &Stream,
+    token: usize,
+    start: usize,
+    end: usize,
+    #[comptime] dim: usize,
+    #[comptime] tile: RowTile,
+) {
+    let dims = comptime!(tile.dims);
+    let full = comptime!(dim / dims);
+    #[unroll(tile.unroll)]
+    for d in 0..full {
+        add_dims::<E, N, R, W>(
+            sums,
+            decay,
+            decays,
+            weights,
+            source,
+            stream,
+            token,
+            start,
+            end,
             d * dims,
             dims,
             tile,
@@ -69,14 +122,14 @@ fn add<E: Float, N: Size, R: Size, W: Size>(
     let rest = comptime!(dim - full * dims);
     if comptime!(rest > 0) {
         let first = comptime!(full * dims).runtime();
-        accumulate_dims::<E, N, R, W>(
-            sums, decay, decays, weights, source, stream, token, count, first, rest, tile,
+        add_dims::<E, N, R, W>(
+            sums, decay, decays, weights, source, stream, token, start, end, first, rest, tile,
         );
     }
 }
 
 #[cube]
-fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
+fn add_dims<E: Float, N: Size, R: Size, W: Size>(
     sums: &mut Array<Vector<f32, R>>,
     decay: &Array<Vector<f32, N>>,
     #[comptime] decays: bool,
@@ -84,7 +137,8 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
     source: &[Vector<E, W>],
     stream: &Stream,
     token: usize,
-    count: usize,
+    start: usize,
+    end: usize,
     first: usize,
     #[comptime] dims: usize,
     #[comptime] tile: RowTile,
@@ -93,12 +147,12 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
     let groups = comptime!(tile.groups);
     let chunks = comptime!(dims / width);
     let chunk = first / width;
-    let start = stream.origin + chunk * stream.dim_stride;
+    let origin = stream.origin + chunk * stream.dim_stride;
+    let mut part = Sequence::<Vector<f32, R>>::new();
     if comptime!(tile.unroll) {
-        let mut part = Sequence::<Vector<f32, R>>::new();
         #[unroll]
         for t in 0..comptime!(tile.block) {
-            let offset = start + min(token + t, stream.last) * stream.token_stride;
+            let offset = origin + min(token + t, stream.last) * stream.token_stride;
             #[unroll]
             for i in 0..chunks {
                 let value = beside_row::<E, N, R, W>(source[offset + i * stream.dim_stride]);
@@ -114,67 +168,72 @@ fn accumulate_dims<E: Float, N: Size, R: Size, W: Size>(
                 }
             }
         }
-        #[unroll]
-        for i in 0..chunks {
-            #[unroll]
-            for g in 0..groups {
-                let sum = part[comptime!(i * groups + g)];
-                let slot = (chunk + i) * groups + g;
-                sums[slot] = if comptime!(decays) {
-                    fma(sums[slot], per_lane::<N, R>(decay[g]), sum)
-                } else {
-                    sums[slot] + sum
-                };
-            }
-        }
     } else {
-        for chain in 0..count.div_ceil(TOKEN_CHAIN) {
-            let mut part = filled::<R>(0.0f32, comptime!(chunks * groups), true);
-            for t in chain * TOKEN_CHAIN..min(chain * TOKEN_CHAIN + TOKEN_CHAIN, count) {
-                let offset = start + (token + t) * stream.token_stride;
-                accumulate_token::<E, N, R, W>(
-                    &mut part, weights, source, offset, stream, t, chunks, groups,
+        let mut held = filled::<R>(0.0f32, comptime!(chunks * groups), true);
+        let steps = (end - start) / TOKENS_PER_TURN;
+        for step in 0..steps {
+            #[unroll]
+            for u in 0..TOKENS_PER_TURN {
+                add_token::<E, N, R, W>(
+                    &mut held,
+                    weights,
+                    source,
+                    stream,
+                    origin,
+                    token,
+                    start + step * TOKENS_PER_TURN + u,
+                    chunks,
+                    groups,
                 );
             }
-            #[unroll]
-            for g in 0..groups {
-                let kept = if comptime!(decays) {
-                    select(chain == 0, decay[g], Vector::new(1.0f32))
-                } else {
-                    Vector::new(1.0f32)
-                };
-                let kept = per_lane::<N, R>(kept);
-                #[unroll]
-                for i in 0..chunks {
-                    let slot = (chunk + i) * groups + g;
-                    sums[slot] = fma(sums[slot], kept, part[i * groups + g]);
-                }
-            }
+        }
+        for t in start + steps * TOKENS_PER_TURN..end {
+            add_token::<E, N, R, W>(
+                &mut held, weights, source, stream, origin, token, t, chunks, groups,
+            );
+        }
+        #[unroll]
+        for slot in 0..comptime!(chunks * groups) {
+            part.push(held[slot]);
+        }
+    }
+    #[unroll]
+    for i in 0..chunks {
+        #[unroll]
+        for g in 0..groups {
+            let sum = part[comptime!(i * groups + g)];
+            let slot = (chunk + i) * groups + g;
+            sums[slot] = if comptime!(decays) {
+                fma(sums[slot], per_lane::<N, R>(decay[g]), sum)
+            } else {
+                sums[slot] + sum
+            };
         }
     }
 }
 
-/// Adds a token's products.
+/// Adds the products of one token.
 #[cube]
-fn accumulate_token<E: Float, N: Size, R: Size, W: Size>(
-    part: &mut Array<Vector<f32, R>>,
+fn add_token<E: Float, N: Size, R: Size, W: Size>(
+    held: &mut Array<Vector<f32, R>>,
     weights: &Array<Vector<f32, N>>,
     source: &[Vector<E, W>],
-    offset: usize,
     stream: &Stream,
+    origin: usize,
+    token: usize,
     t: usize,
     #[comptime] chunks: usize,
     #[comptime] groups: usize,
 ) {
+    let offset = origin + (token + t) * stream.token_stride;
     #[unroll]
     for i in 0..chunks {
-        let loaded = source[offset + i * stream.dim_stride];
-        let value = beside_row::<E, N, R, W>(loaded);
+        let value = beside_row::<E, N, R, W>(source[offset + i * stream.dim_stride]);
         #[unroll]
         for g in 0..groups {
             let slot = comptime!(i * groups + g);
             let weight = per_lane::<N, R>(weights[t * groups + g]);
-            part[slot] = fma(weight, value, part[slot]);
+            held[slot] = fma(weight, value, held[slot]);
         }
     }
 }
