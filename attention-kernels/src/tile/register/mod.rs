@@ -38,10 +38,8 @@ const LONG_ROW_CHAIN: usize = 16;
 /// The same along the tokens, whose weights are at most 1.
 const TOKEN_CHAIN: usize = 32;
 
-/// Dimensions, and tokens, of a turn of a core's innermost loops: fewer instructions count turns, and
-/// more would take longer to compile.
+/// Dimensions of a turn of a core's innermost loop.
 const DIMS_PER_TURN: usize = 4;
-const TOKENS_PER_TURN: usize = 2;
 
 /// How many rows and tokens one step multiplies. Chosen by `plan.rs`, compiled into the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,9 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{
-    RowTile, Stream, TOKEN_CHAIN, TOKENS_PER_TURN, beside_row, filled, per_lane, unpacked,
-};
+use super::{RowTile, Stream, TOKEN_CHAIN, beside_row, filled, per_lane, unpacked};
 
 /// `sums[., g] = sums[., g] * decay[g] + sum over t < count of weights[t, g] * source[token + t]`.
 ///
@@ -170,27 +168,18 @@ fn add_dims<E: Float, N: Size, R: Size, W: Size>(
         }
     } else {
         let mut held = filled::<R>(0.0f32, comptime!(chunks * groups), true);
-        let steps = (end - start) / TOKENS_PER_TURN;
-        for step in 0..steps {
+        for t in start..end {
+            let offset = origin + (token + t) * stream.token_stride;
             #[unroll]
-            for u in 0..TOKENS_PER_TURN {
-                add_token::<E, N, R, W>(
-                    &mut held,
-                    weights,
-                    source,
-                    stream,
-                    origin,
-                    token,
-                    start + step * TOKENS_PER_TURN + u,
-                    chunks,
-                    groups,
-                );
+            for i in 0..chunks {
+                let value = beside_row::<E, N, R, W>(source[offset + i * stream.dim_stride]);
+                #[unroll]
+                for g in 0..groups {
+                    let slot = comptime!(i * groups + g);
+                    let weight = per_lane::<N, R>(weights[t * groups + g]);
+                    held[slot] = fma(weight, value, held[slot]);
+                }
             }
-        }
-        for t in start + steps * TOKENS_PER_TURN..end {
-            add_token::<E, N, R, W>(
-                &mut held, weights, source, stream, origin, token, t, chunks, groups,
-            );
         }
         #[unroll]
         for slot in 0..comptime!(chunks * groups) {
@@ -208,32 +197,6 @@ fn add_dims<E: Float, N: Size, R: Size, W: Size>(
             } else {
                 sums[slot] + sum
             };
-        }
-    }
-}
-
-/// Adds the products of one token.
-#[cube]
-fn add_token<E: Float, N: Size, R: Size, W: Size>(
-    held: &mut Array<Vector<f32, R>>,
-    weights: &Array<Vector<f32, N>>,
-    source: &[Vector<E, W>],
-    stream: &Stream,
-    origin: usize,
-    token: usize,
-    t: usize,
-    #[comptime] chunks: usize,
-    #[comptime] groups: usize,
-) {
-    let offset = origin + (token + t) * stream.token_stride;
-    #[unroll]
-    for i in 0..chunks {
-        let value = beside_row::<E, N, R, W>(source[offset + i * stream.dim_stride]);
-        #[unroll]
-        for g in 0..groups {
-            let slot = comptime!(i * groups + g);
-            let weight = per_lane::<N, R>(weights[t * groups + g]);
-            held[slot] = fma(weight, value, held[slot]);
         }
     }
 }
