@@ -98,15 +98,11 @@ pub(crate) fn lane_stats<N: Size>(
 ) -> Array<Vector<f32, N>> {
     let lanes = N::value();
     let mut values = Array::<Vector<f32, N>>::new(groups);
-    #[unroll]
-    for g in 0..groups {
-        let mut vector = Vector::<f32, N>::new(0.0f32);
-        #[unroll]
-        for lane in 0..lanes {
-            let row = min(rows[comptime!(g * lanes + lane)], length - 1);
-            vector.insert(lane, stats[(first + row) * STATS + which]);
-        }
-        values[g] = vector;
+    let elements = values.with_vector_size_mut::<Const<1>>();
+    #[unroll(lanes == 1)]
+    for slot in 0..comptime!(groups * lanes) {
+        let row = min(rows[slot], length - 1);
+        elements[slot] = Vector::new(stats[(first + row) * STATS + which]);
     }
     values
 }

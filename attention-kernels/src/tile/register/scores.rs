@@ -24,64 +24,87 @@ fn products<E: Float, N: Size, R: Size, W: Size>(
     let width = W::value();
     let chunks = comptime!(dim / width);
     let chain_length = comptime!(chunk_chain(chunks));
-    let chains = comptime!(chunks / chain_length);
     let mut offsets = Sequence::<usize>::new();
     #[unroll]
     for t in 0..count {
         offsets.push(stream.origin + min(token + t, stream.last) * stream.token_stride);
+    }
+    // Values, not variables: for each variable of an array, CubeCL's passes walk the whole block.
+    let mut totals = Sequence::<Vector<f32, N>>::new();
+    if comptime!(tile.unroll) {
         #[unroll]
-        for g in 0..groups {
-            scores[(slot + t) * groups + g] = Vector::new(0.0f32);
+        for chain in 0..comptime!(chunks.div_ceil(chain_length)) {
+            let first = comptime!(chain * chain_length);
+            let length = comptime!(chain_length.min(chunks - first));
+            let sums = chain_sums::<E, N, R, W>(
+                rows,
+                source,
+                stream,
+                &offsets,
+                first.runtime(),
+                length,
+                tile,
+            );
+            #[unroll]
+            for i in 0..comptime!(count * groups) {
+                if comptime!(chain == 0) {
+                    totals.push(sums[i]);
+                } else {
+                    totals.insert(i, totals[i] + sums[i]);
+                }
+            }
         }
-    }
-    #[unroll(tile.unroll)]
-    for chain in 0..chains {
-        add_chain::<E, N, R, W>(
-            rows,
-            source,
-            stream,
-            &offsets,
-            scores,
-            slot,
-            chain * chain_length,
-            chain_length,
-            tile,
-        );
-    }
-    let rest = comptime!(chunks - chains * chain_length);
-    if comptime!(rest > 0) {
-        let first = comptime!(chains * chain_length).runtime();
-        add_chain::<E, N, R, W>(
-            rows, source, stream, &offsets, scores, slot, first, rest, tile,
-        );
+    } else {
+        let mut held = filled::<N>(0.0f32, comptime!(count * groups), true);
+        let chains = comptime!(chunks / chain_length);
+        for chain in 0..chains {
+            let first = chain * chain_length;
+            let sums =
+                chain_sums::<E, N, R, W>(rows, source, stream, &offsets, first, chain_length, tile);
+            #[unroll]
+            for i in 0..comptime!(count * groups) {
+                held[i] += sums[i];
+            }
+        }
+        let rest = comptime!(chunks - chains * chain_length);
+        if comptime!(rest > 0) {
+            let first = comptime!(chunks - rest).runtime();
+            let sums = chain_sums::<E, N, R, W>(rows, source, stream, &offsets, first, rest, tile);
+            #[unroll]
+            for i in 0..comptime!(count * groups) {
+                held[i] += sums[i];
+            }
+        }
+        #[unroll]
+        for i in 0..comptime!(count * groups) {
+            totals.push(held[i]);
+        }
     }
     #[unroll]
     for t in 0..count {
         #[unroll]
         for g in 0..groups {
-            scores[(slot + t) * groups + g] *= Vector::new(factor);
+            scores[(slot + t) * groups + g] =
+                totals[comptime!(t * groups + g)] * Vector::new(factor);
         }
     }
 }
 
-/// Adds the products of `length` chunks from `first` on.
+/// The products of `length` chunks from `first` on, summed.
 #[cube]
-fn add_chain<E: Float, N: Size, R: Size, W: Size>(
+fn chain_sums<E: Float, N: Size, R: Size, W: Size>(
     rows: &Array<Vector<f32, R>>,
     source: &[Vector<E, W>],
     stream: &Stream,
     offsets: &Sequence<usize>,
-    scores: &mut Array<Vector<f32, N>>,
-    slot: usize,
     first: usize,
     #[comptime] length: usize,
     #[comptime] tile: RowTile,
-) {
+) -> Sequence<Vector<f32, N>> {
     let groups = comptime!(tile.groups);
     let count = comptime!(tile.tokens);
     let mut sums = Sequence::<Vector<f32, R>>::new();
     if comptime!(tile.unroll) {
-        // Values, not variables: for each variable of an array, CubeCL's passes walk the whole block.
         #[unroll]
         for index in 0..length {
             let chunk = first + index;
@@ -133,14 +156,12 @@ fn add_chain<E: Float, N: Size, R: Size, W: Size>(
             sums.push(held[slot]);
         }
     }
+    let mut found = Sequence::<Vector<f32, N>>::new();
     #[unroll]
-    for t in 0..count {
-        #[unroll]
-        for g in 0..groups {
-            scores[(slot + t) * groups + g] +=
-                sum_per_lane::<N, R>(sums[comptime!(t * groups + g)]);
-        }
+    for i in 0..comptime!(count * groups) {
+        found.push(sum_per_lane::<N, R>(sums[i]));
     }
+    found
 }
 
 /// Adds the products of a few chunks.
