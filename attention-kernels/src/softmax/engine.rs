@@ -244,7 +244,10 @@ impl Setup<'_> {
         // Alike in the backward, so that both walks round a score to the same bits.
         let fewest = seq_q.min(seq_kv);
         match walk {
-            MatrixWalk::Forward => self.plan(Walk::Forward).for_rows(seq_q).unless_few(seq_q),
+            MatrixWalk::Forward => {
+                let plan = self.plan(Walk::Forward);
+                plan.for_rows(seq_q, self.mapped).unless_few(seq_q)
+            }
             MatrixWalk::Query => self.plan(Walk::Query).unless_few(fewest),
             MatrixWalk::Key => self.plan(Walk::Backward).unless_few(fewest),
         }

@@ -215,19 +215,22 @@ fn finish<F: Float, N: Size, RV: Size, WV: Size>(
     let tile = comptime!(blueprint.tile);
     let groups = comptime!(tile.groups);
     let mut factors = Array::<Vector<f32, N>>::new(groups);
+    let mut found = Array::<Vector<f32, N>>::new(groups);
     #[unroll]
     for g in 0..groups {
         let empty = total[g].equal(&Vector::new(0.0f32));
         let divisor = select_many(empty, Vector::new(1.0f32), total[g]);
         factors[g] = Vector::new(1.0f32) / divisor;
-        let found = highest[g] + Vector::ln(divisor);
-        let row_lse = select_many(empty, Vector::new(sizes.neg_inf), found);
-        #[unroll]
-        for lane in 0..lanes {
-            let row = own.rows[comptime!(g * lanes + lane)];
-            if row < sizes.seq_q {
-                lse[first + row] = row_lse.extract(lane);
-            }
+        let row_lse = highest[g] + Vector::ln(divisor);
+        found[g] = select_many(empty, Vector::new(sizes.neg_inf), row_lse);
+    }
+    let found = found.with_vector_size::<Const<1>>();
+    let rows = &own.rows;
+    #[unroll(lanes == 1)]
+    for slot in 0..comptime!(groups * lanes) {
+        let row = rows[slot];
+        if row < sizes.seq_q {
+            lse[first + row] = found[slot].extract(0usize);
         }
     }
     store_rows::<F, N, RV, WV>(

@@ -43,9 +43,10 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         let count = comptime!(groups * lanes);
         let mut from = Array::<Vector<u32, N>>::new(groups);
         let elements = from.with_vector_size_mut::<Const<1>>();
+        let rows = &own.rows;
         #[unroll(lanes == 1)]
         for slot in 0..count {
-            let key = own.rows[slot];
+            let key = rows[slot];
             let query = first_query(key, sizes, blueprint.causal);
             let query = select(key < sizes.seq_kv, query, sizes.seq_q);
             elements[slot] = Vector::new(query as u32);

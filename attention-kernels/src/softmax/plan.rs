@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub units: u32,
     /// Units are cores, each with row tiles of its own.
     pub tile_per_unit: bool,
+    /// Groups that the registers have room for in the forward, where there are rows to fill them.
+    pub most_groups: usize,
     /// One key walk gathers the sums of both gradients.
     pub both: bool,
     pub exponential: Exponential,
@@ -45,9 +47,14 @@ impl Plan {
         self.units as usize * self.tile.groups * self.lanes / self.tile.spread.lanes_per_row()
     }
 
-    /// The same plan with no more vectors of rows than there are rows for.
-    pub fn for_rows(mut self, rows: usize) -> Self {
+    /// The same plan with as many vectors of rows as are fastest for so many: more share a load, and fewer
+    /// leave fewer lanes without a row. Those of a `mapped` tile stay within the blocks of every map.
+    pub fn for_rows(mut self, rows: usize, mapped: bool) -> Self {
         if self.tile_per_unit {
+            let padded = |groups| rows.next_multiple_of(groups * self.lanes);
+            if !mapped && 16 * padded(self.most_groups) <= 17 * padded(self.tile.groups) {
+                self.tile.groups = self.most_groups;
+            }
             self.tile.groups = rows.div_ceil(self.lanes).clamp(1, self.tile.groups);
         }
         self
@@ -78,8 +85,10 @@ impl Plan {
                 dims: 4,
                 ..tile
             };
-            let whole = tile.groups == 2;
+            let whole = tile.groups >= 2;
+            let pair = (tile.groups > 2).then_some(RowTile { groups: 2, ..tile });
             let tiles = [
+                pair,
                 whole.then_some(narrow),
                 Some(RowTile { tokens: 8, ..tile }),
                 Some(RowTile { block: 32, ..tile }),
@@ -150,7 +159,7 @@ impl Plan {
         let hardware = &properties.hardware;
         let lanes = (hardware.load_width as usize / 32).clamp(1, 16);
         let registers = hardware.vector_register_count.unwrap_or(16) as usize;
-        // Two groups of rows meet `dims` dimensions of a value: sums, rows and one broadcast have to
+        // Groups of rows meet `dims` dimensions of a value: sums, rows and one broadcast have to
         // fit. In the product with keys, every sum has a total beside it: half as many.
         let dims = (registers / 4).clamp(4, 8);
         Self {
@@ -170,6 +179,7 @@ impl Plan {
             lanes,
             units: cores.max(1),
             tile_per_unit: true,
+            most_groups: if registers < 32 { 2 } else { 3 },
             both: true,
             exponential: Exponential::Polynomial,
             max_width: 1,
@@ -211,6 +221,7 @@ impl Plan {
             lanes: 1,
             units: properties.hardware.max_units_per_cube.min(ROWS as u32),
             tile_per_unit: false,
+            most_groups: 1,
             both: vectors,
             exponential: if software {
                 Exponential::Polynomial
@@ -267,6 +278,32 @@ mod tests {
                 plan.tile.widened, widened,
                 "{elem:?}, planes of {plane}, {rows} rows"
             );
+        }
+    }
+
+    #[test]
+    fn a_cores_forward_has_three_groups_of_rows_where_they_leave_few_lanes_empty() {
+        let properties: DeviceProperties = Device::cpu()
+            .expect("the feature is on")
+            .client()
+            .properties()
+            .clone();
+        let elem = ElemType::Float(FloatKind::F32);
+        let plan = Plan {
+            lanes: 16,
+            most_groups: 3,
+            ..Plan::new(&properties, Walk::Forward, 64, elem)
+        };
+        for (rows, mapped, groups) in [
+            (1024, false, 3),
+            (1024, true, 2),
+            (256, false, 2),
+            (48, false, 3),
+            (17, false, 2),
+            (1, false, 1),
+        ] {
+            let tile = plan.for_rows(rows, mapped).tile;
+            assert_eq!(tile.groups, groups, "{rows} rows, mapped: {mapped}");
         }
     }
 

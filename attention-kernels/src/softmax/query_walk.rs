@@ -46,9 +46,10 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         let count = comptime!(groups * lanes);
         let mut visible = Array::<Vector<u32, N>>::new(groups);
         let elements = visible.with_vector_size_mut::<Const<1>>();
+        let rows = &own.rows;
         #[unroll(lanes == 1)]
         for slot in 0..count {
-            let keys = visible_keys(own.rows[slot], sizes, blueprint.causal);
+            let keys = visible_keys(rows[slot], sizes, blueprint.causal);
             elements[slot] = Vector::new(keys as u32);
         }
         let mask =
