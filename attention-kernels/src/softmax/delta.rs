@@ -98,11 +98,18 @@ pub(crate) fn lane_stats<N: Size>(
 ) -> Array<Vector<f32, N>> {
     let lanes = N::value();
     let mut values = Array::<Vector<f32, N>>::new(groups);
-    let elements = values.with_vector_size_mut::<Const<1>>();
-    #[unroll(lanes == 1)]
-    for slot in 0..comptime!(groups * lanes) {
-        let row = min(rows[slot], length - 1);
-        elements[slot] = Vector::new(stats[(first + row) * STATS + which]);
+    if comptime!(lanes == 1) {
+        #[unroll]
+        for g in 0..groups {
+            let row = min(rows[g], length - 1);
+            values[g] = Vector::new(stats[(first + row) * STATS + which]);
+        }
+    } else {
+        let elements = values.with_vector_size_mut::<Const<1>>();
+        for slot in 0..comptime!(groups * lanes) {
+            let row = min(rows[slot], length - 1);
+            elements[slot] = Vector::new(stats[(first + row) * STATS + which]);
+        }
     }
     values
 }

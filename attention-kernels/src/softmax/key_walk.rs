@@ -42,14 +42,19 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
         let groups = comptime!(blueprint.tile.groups);
         let count = comptime!(groups * lanes);
         let mut from = Array::<Vector<u32, N>>::new(groups);
-        let elements = from.with_vector_size_mut::<Const<1>>();
         let rows = &own.rows;
-        #[unroll(lanes == 1)]
-        for slot in 0..count {
-            let key = rows[slot];
-            let query = first_query(key, sizes, blueprint.causal);
-            let query = select(key < sizes.seq_kv, query, sizes.seq_q);
-            elements[slot] = Vector::new(query as u32);
+        if comptime!(lanes == 1) {
+            #[unroll]
+            for g in 0..groups {
+                let query = query_of(rows[g], sizes, blueprint.causal);
+                from[g] = Vector::new(query as u32);
+            }
+        } else {
+            let elements = from.with_vector_size_mut::<Const<1>>();
+            for slot in 0..count {
+                let query = query_of(rows[slot], sizes, blueprint.causal);
+                elements[slot] = Vector::new(query as u32);
+            }
         }
         let mask =
             mask.map(|table| LaneTable::<M>::along_keys(table, &own.rows, count, sizes.seq_kv));
@@ -193,4 +198,11 @@ impl<E: Float, M: Numeric, N: Size> KeyWalk<E, M, N> {
             }
         }
     }
+}
+
+/// The first query that sees a key: none, for a key that does not exist.
+#[cube]
+fn query_of(key: usize, sizes: &Sizes, #[comptime] causal: bool) -> usize {
+    let query = first_query(key, sizes, causal);
+    select(key < sizes.seq_kv, query, sizes.seq_q)
 }

@@ -53,10 +53,16 @@ impl<N: Size> Modifier<N> {
     ) -> Modifier<N> {
         let width = N::value();
         let mut lanes = Array::<Vector<u32, N>>::new(groups);
-        let elements = lanes.with_vector_size_mut::<Const<1>>();
-        #[unroll(width == 1)]
-        for slot in 0..comptime!(groups * width) {
-            elements[slot] = Vector::new(min(rows[slot], length - 1) as u32);
+        if comptime!(width == 1) {
+            #[unroll]
+            for g in 0..groups {
+                lanes[g] = Vector::new(min(rows[g], length - 1) as u32);
+            }
+        } else {
+            let elements = lanes.with_vector_size_mut::<Const<1>>();
+            for slot in 0..comptime!(groups * width) {
+                elements[slot] = Vector::new(min(rows[slot], length - 1) as u32);
+            }
         }
         Modifier::<N> {
             lanes,

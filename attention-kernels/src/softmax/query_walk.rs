@@ -45,12 +45,19 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         let groups = comptime!(blueprint.tile.groups);
         let count = comptime!(groups * lanes);
         let mut visible = Array::<Vector<u32, N>>::new(groups);
-        let elements = visible.with_vector_size_mut::<Const<1>>();
         let rows = &own.rows;
-        #[unroll(lanes == 1)]
-        for slot in 0..count {
-            let keys = visible_keys(rows[slot], sizes, blueprint.causal);
-            elements[slot] = Vector::new(keys as u32);
+        if comptime!(lanes == 1) {
+            #[unroll]
+            for g in 0..groups {
+                let keys = visible_keys(rows[g], sizes, blueprint.causal);
+                visible[g] = Vector::new(keys as u32);
+            }
+        } else {
+            let elements = visible.with_vector_size_mut::<Const<1>>();
+            for slot in 0..count {
+                let keys = visible_keys(rows[slot], sizes, blueprint.causal);
+                elements[slot] = Vector::new(keys as u32);
+            }
         }
         let mask =
             mask.map(|table| LaneTable::<M>::along_queries(table, &own.rows, count, sizes.seq_q));

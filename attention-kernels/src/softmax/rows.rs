@@ -98,9 +98,9 @@ pub(crate) fn own_rows<N: Size>(
     let mut rows = Array::<usize>::new(comptime!(groups * lanes));
     #[unroll]
     for g in 0..groups {
-        #[unroll(lanes == 1)]
+        #[unroll]
         for lane in 0..lanes {
-            let slot = g * lanes + lane;
+            let slot = comptime!(g * lanes + lane);
             rows[slot] = if comptime!(blueprint.tile_per_unit) {
                 first + slot
             } else if comptime!(blueprint.tile.spread == Spread::Lane) {
