@@ -3,15 +3,16 @@
 
 use cubecl::prelude::*;
 
-use super::{RowTile, TOKEN_CHAIN, filled, store_rows};
+use super::{RowTile, filled, store_rows};
 
-/// Additions in a row before sums are set aside.
+/// Additions in a row before sums are set aside, of at most so many tokens each.
 const ADDITIONS: usize = 256;
+const TOKENS_OF_ADDITION: usize = 16;
 
 impl RowTile {
     /// Steps after which sums over so many tokens are set aside; none, where they are few.
     pub(crate) fn steps_until_aside(&self, tokens: usize) -> Option<usize> {
-        let tokens_of_addition = self.block.min(TOKEN_CHAIN);
+        let tokens_of_addition = self.block.min(TOKENS_OF_ADDITION);
         let steps = (ADDITIONS * tokens_of_addition).div_ceil(self.block);
         // Products of terms leave less of the bound to their sums.
         let chains = if self.terms > 1 { 1 } else { 2 };
