@@ -130,6 +130,27 @@ pub(crate) fn keys_in_parts() -> Vec<Case> {
             .with_bias([1, 1, 23, 771]),
         Entry::new("one query", [1, 2, 1, 1, 1500, 64, 64]),
     ];
+    entries.iter().map(Case::of).chain(one_query()).collect()
+}
+
+/// Heads that share keys have one query each: they become the rows of one head, where nothing tells them apart.
+pub(crate) fn one_query() -> Vec<Case> {
+    let everything = causal().with_scale(0.2).with_softcap(2.0);
+    let first_key = AttentionSpec::default().with_causal(CausalAlignment::TopLeft);
+    let new = |name: &str, sizes| Entry::new(format!("one query, {name}"), sizes);
+    let entries = [
+        new("causal", [2, 6, 2, 1, 331, 64, 64]).with_spec(causal()),
+        new("only the first key", [1, 4, 2, 1, 67, 32, 32]).with_spec(first_key),
+        new("tables of every head", [2, 6, 2, 1, 771, 32, 40])
+            .with_spec(everything)
+            .with_mask([2, 6, 1, 771])
+            .with_bias([1, 6, 1, 771]),
+        new("tables of all heads", [2, 8, 1, 1, 131, 128, 128])
+            .with_mask([2, 1, 1, 131])
+            .with_bias([1, 1, 1, 131]),
+        new("values of two key heads", [1, 8, 4, 1, 131, 32, 32]).with_value_heads(2),
+        new("more heads than a tile has rows", [1, 34, 2, 1, 65, 64, 64]),
+    ];
     entries.iter().map(Case::of).collect()
 }
 

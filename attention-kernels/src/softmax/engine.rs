@@ -9,6 +9,7 @@ use cubecl::{
 };
 
 use super::{
+    bind::F32,
     cmma::{FragmentPlan, fragment_plan},
     mma::{self, MatrixWalk, matrix_plan},
     plan::{Plan, Walk, is_software},
@@ -180,10 +181,13 @@ impl Setup<'_> {
     }
 
     fn suited(&self, walk: MatrixWalk) -> Chosen {
-        // Less than a tile of rows: what counts is that many cubes share their keys.
+        // Less than a tile of rows waits for its keys: terms of f32 would be more of them to read, and
+        // fragments do not share them among cubes.
         let few = walk == MatrixWalk::Forward && self.problem.seq_q < mma::ROWS;
-        let matrices = if self.engine == Engine::Register || few {
+        let matrices = if self.engine == Engine::Register {
             None
+        } else if few {
+            self.matrix(walk).filter(|_| self.elem != F32)
         } else if is_software(self.client.properties()) {
             // A software rasterizer only imitates cooperative matrices.
             self.matrix(walk)

@@ -1,19 +1,20 @@
 //! The forward call: check, plan, launch.
 
-use attention_core::{AttentionError, AttentionProblem, AttentionSpec};
+use attention_core::{AttentionError, AttentionSpec};
 use cubecl::{client::Client, prelude::*};
 
 use super::{
     bind::{self, F32, bind, layout, table},
     cmma,
     combine::attention_combine,
+    decode::heads_as_rows,
     engine::Chosen,
     forward::attention_forward,
     mma,
     operands::{address, forward_operands},
     plan::Plan,
     setup::Setup,
-    split::{KeySplitLaunch, Parts},
+    split::{Division, Parts},
     tensors::{Inputs, Output},
 };
 
@@ -30,6 +31,14 @@ pub fn forward(
     spec: &AttentionSpec,
 ) -> Result<Output, AttentionError> {
     let setup = Setup::new(client, inputs, spec)?;
+    match heads_as_rows(inputs, &setup.problem, spec) {
+        Some((inputs, spec)) => compute(&Setup::new(client, &inputs, &spec)?, &inputs),
+        None => compute(&setup, inputs),
+    }
+}
+
+fn compute(setup: &Setup, inputs: &Inputs) -> Result<Output, AttentionError> {
+    let client = setup.client;
     let chosen = setup.choose(mma::MatrixWalk::Forward)?;
     let problem = setup.problem;
     let rows = problem.batch * problem.heads * problem.seq_q;
@@ -37,7 +46,7 @@ pub fn forward(
     let lse = bind::empty(client, rows, F32);
     let output = Output { out, lse };
     if rows > 0 {
-        let launch = |chosen: &Chosen| launch_chosen(&setup, inputs, &output, chosen);
+        let launch = |chosen: &Chosen| launch_chosen(setup, inputs, &output, chosen);
         setup.launch_walk(mma::MatrixWalk::Forward, inputs, &chosen, &launch);
     }
     Ok(output)
@@ -46,30 +55,30 @@ pub fn forward(
 fn launch_chosen(setup: &Setup, inputs: &Inputs, output: &Output, chosen: &Chosen) {
     let (out, lse) = (&output.out, &output.lse);
     match chosen {
-        Chosen::Register(plan) => {
-            let operands = forward_operands(setup, inputs, plan);
-            launch_register(setup, &operands, plan, output);
-        }
+        Chosen::Register(plan) => launch_in_parts(setup, inputs, plan, output, launch_forward),
         Chosen::Fragments(plan) => cmma::launch_forward(setup, inputs, plan, out, lse),
         Chosen::Matrix(plan) => {
-            let operands = forward_operands(setup, inputs, plan);
-            mma::launch_forward(setup, &operands, plan, out, lse);
+            launch_in_parts(setup, inputs, plan, output, mma::launch_forward);
         }
     }
 }
 
+/// Launches a walk over all keys, or over each of their parts.
+type Launch = fn(&Setup, &Inputs, &Plan, &Output, Option<Parts>);
+
 /// One walk over all keys, or walks over parts of them and their combination, whichever keeps the
 /// device busy.
-fn launch_register(setup: &Setup, inputs: &Inputs, plan: &Plan, output: &Output) {
+fn launch_in_parts(setup: &Setup, inputs: &Inputs, plan: &Plan, output: &Output, launch: Launch) {
+    let inputs = &forward_operands(setup, inputs, plan);
     let Some(parts) = setup.parts(plan, inputs) else {
-        return launch_forward(setup, inputs, plan, output, None);
+        return launch(setup, inputs, plan, output, None);
     };
     let [rows, dim] = setup.output_rows();
     let found = Output {
         out: bind::empty(setup.client, parts.count * rows * dim, F32),
         lse: bind::empty(setup.client, parts.count * rows, F32),
     };
-    launch_forward(setup, inputs, plan, &found, Some(parts));
+    launch(setup, inputs, plan, &found, Some(parts));
     // SAFETY: every unit's element is compared with the output's length.
     unsafe {
         attention_combine::launch_unchecked(
@@ -100,26 +109,22 @@ fn launch_forward(
     output: &Output,
     parts: Option<Parts>,
 ) {
-    let AttentionProblem {
-        batch,
-        heads,
-        seq_q,
-        value_dim,
-        ..
-    } = setup.problem;
+    let value_dim = setup.problem.value_dim;
     let widths = setup.widths(plan, inputs, &[]);
-    let count = parts.map_or(1, |parts| parts.count);
-    let split = parts.map(|parts| KeySplitLaunch::new(parts.count, parts.tokens));
-    let out_elem = if parts.is_some() { F32 } else { setup.elem };
-    let tokens = parts.map_or(setup.problem.seq_kv, |parts| parts.tokens);
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
-    let rows = count * batch * heads * seq_q;
+    let Division {
+        cubes,
+        split,
+        out_elem,
+        tokens,
+        rows,
+    } = Division::new(setup, plan, parts);
     // SAFETY: every lane's row and token is clamped to the problem's sizes, which the shapes of
     // the bound tensors have been checked against.
     unsafe {
         attention_forward::launch_unchecked(
             setup.client,
-            CubeCount::new_3d(plan.cubes(seq_q, count) as u32, heads as u32, batch as u32),
+            cubes,
             CubeDim::new_1d(plan.units),
             address(setup, &inputs.multiplied()),
             plan.lanes,

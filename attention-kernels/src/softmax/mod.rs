@@ -28,6 +28,7 @@ mod buffers;
 mod checks;
 mod cmma;
 mod combine;
+mod decode;
 mod delta;
 mod engine;
 mod exponential;

@@ -214,8 +214,8 @@ impl<E: Float, M: Numeric, N: Size> QueryWalk<E, M, N> {
         }
     }
 
-    /// How many steps there are, from the first, whose keys every query of the tile sees.
-    pub fn whole_steps(&self, #[comptime] tile: RowTile) -> usize {
-        self.whole / comptime!(tile.block)
+    /// How many steps there are, from the one at `start`, whose keys every query of the tile sees.
+    pub fn whole_steps(&self, start: usize, #[comptime] tile: RowTile) -> usize {
+        (max(self.whole, start) - start) / comptime!(tile.block)
     }
 }

@@ -2,9 +2,13 @@
 //! with a part of its keys, and what they find is combined by its log-sum-exp (Flash-Decoding,
 //! <https://crfm.stanford.edu/2023/10/12/flashdecoding.html>).
 
-use cubecl::{ir::HardwareProperties, prelude::*};
+use attention_core::AttentionProblem;
+use cubecl::{
+    ir::{ElemType, HardwareProperties},
+    prelude::*,
+};
 
-use super::{args::Sizes, plan::Plan};
+use super::{args::Sizes, bind::F32, plan::Plan, setup::Setup};
 
 /// How the keys of every row are divided.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -62,8 +66,45 @@ pub(crate) struct Parts {
     pub tokens: usize,
 }
 
-/// A part has at least this many keys: less would not pay for the combination.
+/// How a forward walk is launched, over all keys or over each of their parts.
+pub(crate) struct Division {
+    pub cubes: CubeCount,
+    pub split: Option<KeySplitLaunch>,
+    /// Of the results: those of parts are f32.
+    pub out_elem: ElemType,
+    /// Keys of one walk.
+    pub tokens: usize,
+    /// Rows of the results, those of each part counted.
+    pub rows: usize,
+}
+
+impl Division {
+    pub fn new(setup: &Setup, plan: &Plan, parts: Option<Parts>) -> Self {
+        let AttentionProblem {
+            batch,
+            heads,
+            seq_q,
+            seq_kv,
+            ..
+        } = setup.problem;
+        let count = parts.map_or(1, |parts| parts.count);
+        let cubes = plan.cubes(seq_q, count) as u32;
+        Self {
+            cubes: CubeCount::new_3d(cubes, heads as u32, batch as u32),
+            split: parts.map(|parts| KeySplitLaunch::new(parts.count, parts.tokens)),
+            out_elem: if parts.is_some() { F32 } else { setup.elem },
+            tokens: parts.map_or(seq_kv, |parts| parts.tokens),
+            rows: count * batch * heads * seq_q,
+        }
+    }
+}
+
+/// A part has at least this many keys, and so many for each unit that walks over them: less would not pay for
+/// the combination.
 const FEWEST_TOKENS: usize = 256;
+const FEWEST_TOKENS_PER_UNIT: usize = 4;
+/// Units that keep a multiprocessor of a GPU busy while they wait for memory.
+const UNITS_PER_MULTIPROCESSOR: u32 = 128;
 /// More parts would make the combination the longest part of the call.
 const MOST_PARTS: usize = 64;
 /// Cubes that a GPU runs at once, where it does not say.
@@ -79,14 +120,19 @@ impl Parts {
         seq_kv: usize,
         granule: usize,
     ) -> Option<Self> {
-        let busy = if plan.tile_per_unit {
-            plan.units
+        let (busy, fewest) = if plan.tile_per_unit {
+            (plan.units, FEWEST_TOKENS)
         } else {
             let multiprocessors = hardware.num_streaming_multiprocessors;
-            2 * multiprocessors.unwrap_or(UNKNOWN_MULTIPROCESSORS)
+            let multiprocessors = multiprocessors.unwrap_or(UNKNOWN_MULTIPROCESSORS);
+            let of_units = FEWEST_TOKENS_PER_UNIT * plan.units as usize;
+            (
+                multiprocessors * UNITS_PER_MULTIPROCESSOR / plan.units,
+                FEWEST_TOKENS.max(of_units),
+            )
         };
         let wanted = (busy as usize / tiles.max(1)).min(MOST_PARTS);
-        let parts = wanted.min(seq_kv / FEWEST_TOKENS.max(granule));
+        let parts = wanted.min(seq_kv / fewest.max(granule));
         if parts < 2 {
             return None;
         }

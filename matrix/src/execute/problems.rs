@@ -38,8 +38,16 @@ pub fn in_terms() -> Vec<Problem> {
     problems.push(Problem::new(&values, DType::F32));
     // Scores in the hundreds, where all but one weight vanish.
     let large = Entry::new("scores/large", [1, 2, 2, 41, 67, 64, 64]);
-    let spec = AttentionSpec::default().with_scale(5.0);
-    problems.push(Problem::new(&large.with_spec(spec), DType::F32));
+    // And in the thousands, where a row's weight is 1 and the two products of its gradient have to cancel.
+    let larger = Entry {
+        name: "scores/thousands".into(),
+        ..large.clone()
+    };
+    let larger_short = Entry::new("scores/thousands-short", [1, 1, 1, 16, 16, 16, 16]);
+    for (entry, scale) in [(large, 5.0), (larger, 200.0), (larger_short, 400.0)] {
+        let spec = AttentionSpec::default().with_scale(scale);
+        problems.push(Problem::new(&entry.with_spec(spec), DType::F32));
+    }
     problems
 }
 
@@ -83,7 +91,12 @@ fn dims(dtypes: &[DType]) -> Vec<Problem> {
     // As many cubes as an A100 has multiprocessors: two row tiles for each plane.
     new("crowded/64", [1, 108, 108, 67, 37, 64, 64]);
     new("crowded/32", [2, 54, 27, 131, 70, 32, 32]);
-    new("crowded/48", [1, 108, 108, 17, 17, 48, 48]);
+    new("crowded/48", [1, 108, 108, 67, 17, 48, 48]);
+    // So few rows that cubes share them, and one query for which heads are rows.
+    new("parts/64", [1, 1, 1, 29, 1031, 64, 64]);
+    new("parts/128", [1, 2, 2, 37, 1100, 128, 128]);
+    new("parts/one-query", [1, 8, 2, 1, 1500, 128, 128]);
+    new("parts/one-query-256", [1, 2, 2, 1, 777, 256, 256]);
     problems
 }
 
@@ -115,6 +128,15 @@ fn options(dtypes: &[DType]) -> Vec<Problem> {
         new("mask/full", SIZES).with_mask([2, 4, 71, 101]),
         new("bias/per-head", SIZES).with_bias([1, 4, 71, 101]),
         new("bias/per-key", SIZES).with_bias([2, 1, 1, 101]),
+        new("parts/unseen", [1, 1, 1, 31, 800, 32, 32]).with_spec(spec().with_causal(TopLeft)),
+        new("parts/everything", [1, 1, 1, 23, 771, 32, 40])
+            .with_spec(everything)
+            .with_mask([1, 1, 23, 771])
+            .with_bias([1, 1, 23, 771]),
+        new("one-query/everything", [2, 6, 2, 1, 771, 64, 64])
+            .with_spec(everything)
+            .with_mask([2, 1, 1, 771])
+            .with_bias([1, 6, 1, 771]),
     ];
     let mut problems: Vec<Problem> = entries.iter().map(new_problem).collect();
     let all = new("everything", SIZES)

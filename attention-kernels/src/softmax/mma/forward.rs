@@ -13,6 +13,7 @@ use crate::{
         args::{Blueprint, Layout, ScoreTable, Sizes},
         query_walk::QueryWalk,
         rows::{key_head, own_rows, tile_index, value_head},
+        split::{KeyPart, KeySplit},
     },
     tile::{
         Arrival, Aside, Reads, Rows, Staged, Stream, Sums, Together, Tracks, as_laid_out, filled,
@@ -26,6 +27,7 @@ use crate::{
 pub(crate) fn matrix_forward<
     T: Float,
     E: Float,
+    F: Float,
     M: Numeric,
     N: Size,
     W: Size,
@@ -41,7 +43,8 @@ pub(crate) fn matrix_forward<
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
-    out: &mut [Vector<T, O>],
+    split: ComptimeOption<KeySplit>,
+    out: &mut [Vector<F, O>],
     lse: &mut [f32],
     query_layout: Layout,
     key_layout: Layout,
@@ -55,6 +58,7 @@ pub(crate) fn matrix_forward<
     #[comptime] until_aside: Option<usize>,
     #[define(T)] _dtype: ElemType,
     #[define(E)] _operand_dtype: ElemType,
+    #[define(F)] _out_dtype: ElemType,
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let query_layout = packed(&query_layout, blueprint.packed);
@@ -63,12 +67,13 @@ pub(crate) fn matrix_forward<
     let tile = as_laid_out(blueprint.tile);
     let blueprint = comptime!(Blueprint { tile, ..blueprint });
     // Nothing but causality and the end of the keys hides a score.
-    let split = comptime!(
+    let apart = comptime!(
         kind == Scores::Products
             && blueprint.blocks.is_none()
             && !(blueprint.mask || code.masks() || code.reweighs())
     );
-    let own = own_rows::<N>(tile_index(blueprint), sizes.seq_q, blueprint);
+    let part = KeyPart::new(&split, tile_index(blueprint), &sizes);
+    let own = own_rows::<N>(part.tile, sizes.seq_q, blueprint);
     let walk = QueryWalk::<T, M, N>::new(
         &own,
         mask,
@@ -141,9 +146,9 @@ pub(crate) fn matrix_forward<
     let mut scores = filled::<N>(0.0f32, comptime!(tile.slots() * tile.groups), true);
     let factor = score_factor(sizes.scale, kind);
 
-    let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
+    let first = part.first_row + (own.batch * sizes.heads + own.head) * sizes.seq_q;
     let mut aside = Aside::<N>::new(comptime!(tile.groups), until_aside);
-    let steps = walk.steps(&blocks, blueprint);
+    let steps = walk.steps_between(&blocks, part.start, part.end, blueprint);
     // There is one place for each.
     let place = 0usize.runtime();
     if steps.count > 0 {
@@ -151,14 +156,14 @@ pub(crate) fn matrix_forward<
         tracks.fetch_first::<E, W>(&mut keys, key, place);
     }
     // Steps that every query sees whole have a loop of their own, without a mask in it.
-    let whole = if split {
-        min(walk.whole_steps(tile), steps.count)
+    let whole = if apart {
+        min(walk.whole_steps(part.start, tile), steps.count)
     } else {
         0usize.runtime()
     };
     #[unroll]
-    for part in 0..comptime!(if split { 2usize } else { 1 }) {
-        let (from, to) = if comptime!(split && part == 0) {
+    for turn in 0..comptime!(if apart { 2usize } else { 1 }) {
+        let (from, to) = if comptime!(apart && turn == 0) {
             (0usize.runtime(), whole)
         } else {
             (whole, steps.count)
@@ -178,9 +183,9 @@ pub(crate) fn matrix_forward<
                 tile,
             );
             walk.modify(&mut scores, token, &sizes, blueprint);
-            if comptime!(!split) {
+            if comptime!(!apart) {
                 walk.hide(&mut scores, step, &sizes, blueprint);
-            } else if comptime!(part == 1) {
+            } else if comptime!(turn == 1) {
                 hide_unseen::<N>(&mut scores, own.rows[0], token, &sizes, blueprint);
             }
             softmax.soften::<C>(&mut scores, &mut sums, &mut aside, layout);
@@ -196,7 +201,7 @@ pub(crate) fn matrix_forward<
                 tracks.fetch_first::<E, W>(&mut keys, key, place);
             }
             matrix_accumulate::<E, N, R, C, WV>(&mut sums, &scores, &values, layout, tile);
-            set_aside::<T, N, C, O>(
+            set_aside::<F, N, C, O>(
                 &mut aside,
                 &mut sums,
                 out,
@@ -210,7 +215,7 @@ pub(crate) fn matrix_forward<
     }
 
     let (factors, row_lse) = softmax.finish::<C>(&sums, sizes.neg_inf, layout);
-    store_sums::<T, N, C, O>(
+    store_sums::<F, N, C, O>(
         &sums,
         &factors,
         out,

@@ -18,7 +18,8 @@ use crate::{
         operands::address,
         plan::Plan,
         setup::Setup,
-        tensors::{BackwardInputs, Gradients, Inputs},
+        split::{Division, Parts},
+        tensors::{BackwardInputs, Gradients, Inputs, Output},
     },
     tile::Spread,
 };
@@ -50,33 +51,33 @@ fn out_width(width: usize, dim: usize, spread: Spread) -> usize {
     width.min(spread.sum_width()).min(divides)
 }
 
-/// The forward walk.
+/// The forward walk; with `parts`, their results one after the other, in f32.
 pub(crate) fn launch_forward(
     setup: &Setup,
     inputs: &Inputs,
     plan: &Plan,
-    out: &Handle,
-    lse: &Handle,
+    output: &Output,
+    parts: Option<Parts>,
 ) {
-    let AttentionProblem {
-        batch,
-        heads,
-        seq_q,
-        value_dim,
-        ..
-    } = setup.problem;
+    let value_dim = setup.problem.value_dim;
     let widths = setup.widths(plan, inputs, &[]);
     let spread = plan.tile.spread;
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
     let row_width = widths.head.min(spread.operand_width());
     let out_width = out_width(widths.value, value_dim, spread);
-    let rows = batch * heads * seq_q;
+    let Division {
+        cubes,
+        split,
+        out_elem,
+        tokens,
+        rows,
+    } = Division::new(setup, plan, parts);
     // SAFETY: every row and token is clamped to the problem's sizes, which the shapes of the bound
     // tensors have been checked against.
     unsafe {
         matrix_forward::launch_unchecked(
             setup.client,
-            cubes(plan, batch, heads, seq_q),
+            cubes,
             CubeDim::new_1d(plan.units),
             address(setup, &inputs.multiplied()),
             plan.lanes,
@@ -92,8 +93,9 @@ pub(crate) fn launch_forward(
             table(inputs.mask.as_ref()),
             table(inputs.bias.as_ref()),
             setup.block_list(inputs, 2),
-            BufferArg::from_raw_parts(out.clone(), rows * value_dim / out_width),
-            BufferArg::from_raw_parts(lse.clone(), rows),
+            split.into(),
+            BufferArg::from_raw_parts(output.out.clone(), rows * value_dim / out_width),
+            BufferArg::from_raw_parts(output.lse.clone(), rows),
             layout(&inputs.query, row_width),
             layout(&inputs.key, widths.head),
             layout(&inputs.value, widths.value),
@@ -103,9 +105,10 @@ pub(crate) fn launch_forward(
             setup.blueprint(plan, inputs, &[], 2),
             scores(setup, inputs),
             alike(&inputs.key, &inputs.value, widths),
-            setup.until_aside(plan, setup.elem, setup.problem.seq_kv),
+            setup.until_aside(plan, out_elem, tokens),
             setup.elem,
             inputs.query.elem,
+            out_elem,
             setup.mask_elem(inputs),
         );
     }

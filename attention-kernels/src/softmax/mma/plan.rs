@@ -84,6 +84,13 @@ impl Tiling {
         }
     }
 
+    /// Without planes that so few rows would leave idle.
+    fn for_rows(mut self, rows: usize) -> Self {
+        let tiles = rows.div_ceil(self.row_tiles * ROWS);
+        self.planes = self.planes.min(tiles.next_power_of_two());
+        self
+    }
+
     /// For more rows than the device runs at once: what is read of a token serves twice as many.
     fn crowded(spread: Spread, walk: MatrixWalk, dim: usize) -> Option<Self> {
         use MatrixWalk::{Forward, Key, Query};
@@ -130,12 +137,15 @@ pub(crate) fn matrix_plan(
     let dim = problem.head_dim.max(problem.value_dim);
     let most = hardware.max_shared_memory_size;
     let crowded = Tiling::crowded(spread, walk, dim)
-        .filter(|_| !mapped && cubes >= multiprocessors)
+        .filter(|_| !mapped && cubes >= multiprocessors && tokens > PLANES * ROWS)
         .map(|tiling| plan(spread, walk, problem, tiling, hardware.plane_size_max))
         // One cube computes while another waits.
         .filter(|(_, bytes)| 2 * bytes <= most);
     let (plan, bytes) = crowded.unwrap_or_else(|| {
-        let tiling = Tiling::new(spread, walk, dim);
+        let mut tiling = Tiling::new(spread, walk, dim);
+        if walk == MatrixWalk::Forward {
+            tiling = tiling.for_rows(tokens);
+        }
         plan(spread, walk, problem, tiling, hardware.plane_size_max)
     });
     (bytes <= most).then_some(plan)

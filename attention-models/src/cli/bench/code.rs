@@ -7,9 +7,9 @@ use attention_core::DType;
 use burn::tensor::{Device, Tensor};
 
 use super::{
-    measure::{Turn, measure, repeat},
+    measure::{Turn, measure, queue},
     report::{heading, milliseconds},
-    workload::{Contender, Shape, Workload},
+    workload::{Contender, Scale, Shape, Workload},
 };
 use crate::{
     cli::{progress, table::Table},
@@ -164,7 +164,9 @@ fn measure_subject(
     });
     let with = without.with_options(options);
     with.check()?;
-    let turns: [Turn; 2] = [repeat(|| with.run()), repeat(|| without.run())];
+    let runs = Scale::of(kind).runs_per_wait();
+    let turns = [&with, &without]
+        .map(|workload| -> Turn { queue(runs, |runs| workload.run_queued(runs)) });
     let medians = measure(&turns, time)?;
     Ok(Line {
         with: medians[0],

@@ -15,10 +15,6 @@ const ROUNDS: u32 = 6;
 const FEWEST_ROUNDS: u32 = 3;
 /// Where a round takes longer, it is the only one after the warm-up.
 const LONG_ROUND: Duration = Duration::from_secs(20);
-/// Of the matrix product whose rate is measured on a few cores.
-pub const PRODUCT_SIDE: usize = 1024;
-/// And on a chip.
-const CHIPS_PRODUCT_SIDE: usize = 8192;
 
 /// The time to the first result, compilation of attention's kernels included, and the bytes that the device's pools hold
 /// afterwards.
@@ -52,6 +48,12 @@ pub fn repeat<'a>(run: impl Fn() -> Result<()> + 'a) -> Turn<'a> {
     })
 }
 
+/// The turns of what is given to its device so many times for one wait: a run's time is its share of that.
+pub fn queue<'a>(runs: u32, run: impl Fn(u32) -> Result<()> + 'a) -> Turn<'a> {
+    let turn = repeat(move || run(runs));
+    Box::new(move |slot| Ok(turn(slot)?.into_iter().map(|time| time / runs).collect()))
+}
+
 /// The median time of each contender. They take turns of equal length, so that whatever else the machine does meets
 /// all of them, and whoever comes after another has time to fill the caches with its own.
 ///
@@ -83,22 +85,14 @@ pub fn measure(contenders: &[Turn], time: Duration) -> Result<Vec<Duration>> {
 /// Floating-point operations a second of the device's square matrix product, as Burn runs it at its fastest.
 pub fn product_rate(dtype: DType, kind: DeviceKind) -> Result<f64> {
     let device = kind.open()?;
-    let side = match Scale::of(kind) {
-        Scale::Cores => PRODUCT_SIDE,
-        Scale::Chip => CHIPS_PRODUCT_SIDE,
-    };
+    let side = Scale::of(kind).product_side();
     let random = || {
         let random = Tensor::<2>::random([side; 2], Distribution::Default, &device);
         random.cast(burn_dtype(dtype))
     };
     let (left, right) = (random(), random());
-    let run = || {
-        let product = left.clone().matmul(right.clone());
-        wait(&device)?;
-        drop(product);
-        Ok(())
-    };
-    Ok(rate(side, fastest(run)?))
+    let product = || left.clone().matmul(right.clone());
+    Ok(rate(side, fastest(kind, product)?))
 }
 
 /// Operations a second of a product of so many rows and columns that takes so long.
@@ -106,12 +100,23 @@ pub fn rate(side: usize, product: Duration) -> f64 {
     2.0 * (side as f64).powi(3) / product.as_secs_f64()
 }
 
-/// What a roof is made of: the fastest of some runs after the first.
-fn fastest(run: impl Fn() -> Result<()>) -> Result<Duration> {
-    const RUNS: usize = 9;
-    run()?;
-    let times = (0..RUNS).map(|_| timed(&run)).collect::<Result<Vec<_>>>()?;
-    Ok(times.into_iter().min().unwrap_or_default())
+/// What a roof is made of: the fastest turn of some after the first, each of as many runs as the device is given for
+/// one wait.
+fn fastest<const D: usize>(kind: DeviceKind, run: impl Fn() -> Tensor<D>) -> Result<Duration> {
+    const TURNS: usize = 9;
+    let device = kind.open()?;
+    let runs = Scale::of(kind).runs_per_wait();
+    let turn = || {
+        let last = (0..runs).map(|_| run()).last();
+        wait(&device)?;
+        drop(last);
+        Ok(())
+    };
+    turn()?;
+    let times = (0..TURNS)
+        .map(|_| timed(turn))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(times.into_iter().min().unwrap_or_default() / runs)
 }
 
 /// Bytes a second between memory and processor or chip, what is read and what is written together: by all threads that
@@ -123,13 +128,8 @@ pub fn bandwidth(kind: DeviceKind) -> Result<f64> {
     const NUMBERS: usize = 1 << 26;
     let device = kind.open()?;
     let tensor = Tensor::<1>::ones([NUMBERS], &device);
-    let run = || {
-        let sum = tensor.clone().add_scalar(1.0);
-        wait(&device)?;
-        drop(sum);
-        Ok(())
-    };
-    Ok((2 * 4 * NUMBERS) as f64 / fastest(run)?.as_secs_f64())
+    let sum = || tensor.clone().add_scalar(1.0);
+    Ok((2 * 4 * NUMBERS) as f64 / fastest(kind, sum)?.as_secs_f64())
 }
 
 fn host_bandwidth(threads: usize) -> f64 {

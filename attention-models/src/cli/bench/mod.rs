@@ -25,7 +25,7 @@ use clap::Args;
 
 use cubek::UnitKernel;
 use machine::Machine;
-use measure::{Turn, measure, product_rate, repeat};
+use measure::{Turn, measure, product_rate, queue, repeat};
 use peers::{Peers, Subject};
 use report::{Line, Report, Who};
 use workload::{Contender, Scale, Shape, Workload, shapes};
@@ -194,13 +194,19 @@ fn measure_shape(
     let burn = burn.filter(|burn| runs(Who::Burn, shape, kind, burn.check()));
     let unit = (elsewhere && cores && !shape.backward).then(|| UnitKernel::new(&ours, &client));
     let unit = unit.filter(|unit| runs(Who::Cubek, shape, kind, unit.run()));
-    let mut turns: Vec<(Who, Turn)> = vec![(Who::Ours, repeat(|| ours.run()))];
-    turns.extend(
-        on_flex
-            .as_ref()
-            .map(|flex| (Who::Flex, repeat(|| flex.run()))),
-    );
-    turns.extend(burn.as_ref().map(|burn| (Who::Burn, repeat(|| burn.run()))));
+    let contenders = [
+        (Who::Ours, Some(&ours)),
+        (Who::Flex, on_flex.as_ref()),
+        (Who::Burn, burn.as_ref()),
+    ];
+    let runs = Scale::of(kind).runs_per_wait();
+    let mut turns: Vec<(Who, Turn)> = Vec::new();
+    for (who, contender) in contenders {
+        turns.extend(contender.map(|contender| {
+            let turn = queue(runs, |runs| contender.run_queued(runs));
+            (who, turn)
+        }));
+    }
     turns.extend(
         unit.as_ref()
             .map(|unit| (Who::Cubek, repeat(|| unit.run()))),
@@ -210,6 +216,7 @@ fn measure_shape(
         for (who, _) in &peers.versions {
             let mut what = serde_json::to_value(shape)?;
             what["device"] = device.into();
+            what["runs"] = runs.into();
             let prepared = peers.prepare(*who, what);
             if let Ok(answer) = &prepared
                 && *who == Who::OnnxRuntime
@@ -217,7 +224,7 @@ fn measure_shape(
                 graph = answer["how"].as_str().map(String::from);
             }
             if prepared.is_ok() {
-                turns.push((*who, peers.turns(*who)));
+                turns.push((*who, peers.turns(*who, runs)));
             }
         }
     }

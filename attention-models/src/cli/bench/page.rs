@@ -9,6 +9,7 @@ use super::{
     machine::Machine,
     plots,
     report::{Report, Who},
+    workload::Scale,
     write,
 };
 use crate::device::DeviceKind;
@@ -111,14 +112,23 @@ fn spread(mut ratios: Vec<f64>) -> String {
 
 /// What the numbers mean.
 fn how(report: &Report) -> String {
-    let mut text = String::from(
+    let scale = Scale::of(report.kind);
+    let (side, runs) = (scale.product_side(), scale.runs_per_wait());
+    let mut text = format!(
         "\n\"x\" is how many times as fast as that peer ours is. Medians; everyone took turns of the same length in one \
          run, back to back runs within a turn, with the same number of threads and whoever waited asleep. GFLOP/s count \
          the products that attention cannot do without (7 of them forward and backward), and only the pairs that causal \
-         attention sees. \"of matmul\" is that rate over the fastest 1024 x 1024 x 1024 product measured in the same run. \
+         attention sees. \"of matmul\" is that rate over the fastest {side} x {side} x {side} product measured in the same run. \
          \"first launch\" is the time to the first result of the shape: what was not compiled for a shape before it in the \
-         same run is compiled then.\n\n",
+         same run is compiled then. "
     );
+    if runs > 1 {
+        let _ = write!(
+            text,
+            "Everyone gives the device {runs} runs for each wait, and a time is a run's share of that."
+        );
+    }
+    text.push_str("\n\n");
     if report.peers().contains(&Who::Torch) {
         text.push_str(
             "- torch: `scaled_dot_product_attention`, backward by autograd of the sum of its output, as ours.\n",

@@ -14,8 +14,9 @@ use attention_core::DType;
 use serde_json::{Value, json};
 
 use super::{
-    measure::{PRODUCT_SIDE, Turn, rate},
+    measure::{Turn, rate},
     report::Who,
+    workload::Scale,
 };
 use crate::device::DeviceKind;
 
@@ -99,11 +100,12 @@ impl Peers {
         self.ask(json!({ "prepare": what }))
     }
 
-    /// The turns of a peer that is prepared.
-    pub fn turns(&self, who: Who) -> Turn<'_> {
+    /// The turns of a peer that is prepared for so many runs at a time.
+    pub fn turns(&self, who: Who, runs: u32) -> Turn<'_> {
         Box::new(move |slot| {
             let run = json!({ "peer": who.name(), "seconds": slot.as_secs_f64() });
-            times(&self.ask(json!({ "run": run }))?)
+            let times = times(&self.ask(json!({ "run": run }))?)?;
+            Ok(times.into_iter().map(|time| time / runs).collect())
         })
     }
 
@@ -112,10 +114,11 @@ impl Peers {
     /// # Errors
     /// A Python without torch, or a torch without the type.
     pub fn product_rate(&self, dtype: DType) -> Result<f64> {
-        let request = json!({ "product": { "dtype": dtype, "side": PRODUCT_SIDE } });
+        let side = Scale::Cores.product_side();
+        let request = json!({ "product": { "dtype": dtype, "side": side } });
         let times = times(&self.ask(request)?)?;
         Ok(rate(
-            PRODUCT_SIDE,
+            side,
             times.into_iter().min().unwrap_or_default(),
         ))
     }

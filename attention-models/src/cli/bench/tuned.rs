@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{
-    measure::{Turn, measure, repeat},
+    measure::{Turn, measure, queue},
     report::{heading, milliseconds},
-    workload::{Contender, Shape, Workload},
+    workload::{Contender, Scale, Shape, Workload},
 };
 use crate::{
     cli::{progress, table::Table},
@@ -28,7 +28,9 @@ pub fn run(kind: DeviceKind, shapes: &[Shape], time: Duration) -> Result<()> {
         let planned = Workload::new(*shape, Contender::Ours, &device);
         let options = AttentionOptions::from(shape.spec()).with_engine(Engine::Tuned);
         let tuned = planned.with_options(options);
-        let turns: [Turn; 2] = [repeat(|| planned.run()), repeat(|| tuned.run())];
+        let runs = Scale::of(kind).runs_per_wait();
+        let turns = [&planned, &tuned]
+            .map(|workload| -> Turn { queue(runs, |runs| workload.run_queued(runs)) });
         let medians = measure(&turns, time)?;
         let ratio = medians[0].as_secs_f64() / medians[1].as_secs_f64();
         table.push([

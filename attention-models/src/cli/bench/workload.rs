@@ -56,6 +56,22 @@ impl Scale {
         }
     }
 
+    /// Runs that a device is given for one wait: a chip computes one while the host prepares the next, as in a model.
+    pub fn runs_per_wait(self) -> u32 {
+        match self {
+            Self::Cores => 1,
+            Self::Chip => 8,
+        }
+    }
+
+    /// Of the matrix product that a device is measured by.
+    pub fn product_side(self) -> usize {
+        match self {
+            Self::Cores => 1024,
+            Self::Chip => 8192,
+        }
+    }
+
     fn lengths(self, quick: bool) -> &'static [usize] {
         match (self, quick) {
             (Self::Cores, true) => &[256, 1024],
@@ -258,9 +274,17 @@ impl Workload {
     /// # Errors
     /// What the device fails with.
     pub fn run(&self) -> Result<()> {
-        let results = self.attend();
+        self.run_queued(1)
+    }
+
+    /// Gives the device so many runs and waits for the last.
+    ///
+    /// # Errors
+    /// What the device fails with.
+    pub fn run_queued(&self, runs: u32) -> Result<()> {
+        let last = (0..runs).map(|_| self.attend()).last();
         wait(&self.device)?;
-        drop(results);
+        drop(last);
         Ok(())
     }
 

@@ -168,7 +168,7 @@ fn measure_subject(
                 Ok(answer) => {
                     let error = answer["error"].as_f64().context("a peer says no error")?;
                     line.errors.push((*who, error));
-                    turns.push((*who, subject.peer_parts(), peers.turns(*who)));
+                    turns.push((*who, subject.peer_parts(), peers.turns(*who, 1)));
                 }
                 Err(error) => line.refusals.push((*who, error.to_string())),
             }

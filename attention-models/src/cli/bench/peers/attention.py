@@ -1,4 +1,5 @@
-"""Attention; WHAT is the device and a shape: batch, heads, seq, head_dim, dtype, causal, backward."""
+"""Attention; WHAT is the device, a shape (batch, heads, seq, head_dim, dtype, causal, backward), and the `runs` of it
+for each wait, which are timed as one."""
 
 
 class Torch:
@@ -20,18 +21,19 @@ class Torch:
         if device == "cuda" and not torch.cuda.is_available():
             raise Refused("this torch has no GPU")
         dims = [shape[name] for name in ("batch", "heads", "seq", "head_dim")]
-        dtype, backward = self.dtype(shape["dtype"]), shape["backward"]
+        dtype, backward, runs = self.dtype(shape["dtype"]), shape["backward"], shape["runs"]
         inputs = [
             torch.randn(dims, device=device).to(dtype).requires_grad_(backward) for _ in range(3)
         ]
         attend = torch.nn.functional.scaled_dot_product_attention
 
         def run():
-            for tensor in inputs:
-                tensor.grad = None
-            out = attend(*inputs, is_causal=shape["causal"])
-            if backward:
-                out.sum().backward()
+            for _ in range(runs):
+                for tensor in inputs:
+                    tensor.grad = None
+                out = attend(*inputs, is_causal=shape["causal"])
+                if backward:
+                    out.sum().backward()
             if device == "cuda":
                 torch.cuda.synchronize()
 
