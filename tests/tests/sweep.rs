@@ -156,7 +156,10 @@ fn half_precision_agrees_with_the_oracle() {
     cases.extend(many_rows());
     assert_within_bounds(&cases, DType::F16, Layout::Contiguous);
     let tables_of_every_head = one_query().into_iter().skip(2).take(1);
-    cases = many_rows().into_iter().chain(tables_of_every_head).collect();
+    cases = many_rows()
+        .into_iter()
+        .chain(tables_of_every_head)
+        .collect();
     assert_within_bounds(&cases, DType::F16, Layout::SequenceMajor);
 }
 

@@ -125,6 +125,7 @@ fn launch_query_walk(
         Chosen::Fragments(plan) => cmma::launch_query(setup, inputs, plan, stats, grad),
         Chosen::Matrix(plan) => {
             let operands = backward_operands(setup, inputs, plan, converted);
+            mma::launch_delta(setup, operands, plan, stats);
             mma::launch_query(setup, operands, plan, stats, grad);
         }
     }

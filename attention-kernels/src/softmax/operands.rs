@@ -47,10 +47,16 @@ pub(crate) fn backward_operands<'a>(
     if plan.tile.operand_elem(setup.elem) == setup.elem {
         return inputs;
     }
-    known.get_or_init(|| BackwardInputs {
-        forward: forward_operands(setup, &inputs.forward, plan).into_owned(),
-        grad_out: converted(setup, &inputs.grad_out, plan.tile),
-        ..inputs.clone()
+    known.get_or_init(|| {
+        let mut operands = BackwardInputs {
+            forward: forward_operands(setup, &inputs.forward, plan).into_owned(),
+            grad_out: converted(setup, &inputs.grad_out, plan.tile),
+            ..inputs.clone()
+        };
+        if plan.tile.terms > 1 {
+            operands.out = converted(setup, &inputs.out, plan.tile);
+        }
+        operands
     })
 }
 

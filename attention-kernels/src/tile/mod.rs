@@ -10,8 +10,8 @@ pub(crate) use cmma::{
 };
 pub(crate) use mma::{
     Arrival, F32_TERMS, Reads, Rows, Staged, Sums, Together, Tracks, as_laid_out, attention_terms,
-    matrix_accumulate, matrix_products, row_bytes, row_highest, row_total, scale_sums, set_aside,
-    staged_bytes, store_sums, sync_tokens, writes_row,
+    has_row_products, matrix_accumulate, matrix_products, row_bytes, row_highest, row_products,
+    row_total, scale_sums, set_aside, staged_bytes, store_sums, sync_tokens, writes_row,
 };
 pub(crate) use register::{
     Aside, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, chunk_chain, filled,

@@ -241,6 +241,7 @@ pub(crate) fn matrix_backward_key<
                 &mut weights,
                 factor,
                 blueprint.head_dim,
+                true,
                 tile,
             );
             // Before the next product, where nothing else comes first: operands that are loaded ahead of a
@@ -257,6 +258,7 @@ pub(crate) fn matrix_backward_key<
                         &mut slopes,
                         f32::new(1.0),
                         blueprint.value_dim,
+                        true,
                         tile,
                     );
                     walk.reweigh(&mut slopes, head, token, &sizes, blueprint);

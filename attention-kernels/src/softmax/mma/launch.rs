@@ -6,7 +6,7 @@ use attention_core::AttentionProblem;
 use cubecl::{prelude::*, server::Handle};
 
 use super::{
-    backward_key::matrix_backward_key, backward_query::matrix_backward_query,
+    backward_key::matrix_backward_key, backward_query::matrix_backward_query, delta::matrix_delta,
     forward::matrix_forward, soften::Scores,
 };
 use crate::{
@@ -110,6 +110,43 @@ pub(crate) fn launch_forward(
             inputs.query.elem,
             out_elem,
             setup.mask_elem(inputs),
+        );
+    }
+}
+
+/// `delta` of operands in terms, for the plan of their query walk.
+pub(crate) fn launch_delta(setup: &Setup, inputs: &BackwardInputs, plan: &Plan, stats: &Handle) {
+    let AttentionProblem {
+        batch,
+        heads,
+        seq_q,
+        value_dim,
+        ..
+    } = setup.problem;
+    if plan.tile.terms == 1 || value_dim == 0 {
+        return;
+    }
+    let spread = plan.tile.spread;
+    let width = spread.operand_width();
+    // SAFETY: as in `launch_forward`; terms are padded to whole operands.
+    unsafe {
+        matrix_delta::launch_unchecked(
+            setup.client,
+            cubes(plan, batch, heads, seq_q),
+            CubeDim::new_1d(plan.units),
+            address(setup, &inputs.multiplied()),
+            width,
+            plan.lanes,
+            width,
+            spread.sum_width(),
+            bind(&inputs.out, width),
+            bind(&inputs.grad_out, width),
+            BufferArg::from_raw_parts(stats.clone(), batch * heads * seq_q * STATS),
+            layout(&inputs.out, width),
+            layout(&inputs.grad_out, width),
+            setup.sizes(),
+            setup.blueprint(plan, &inputs.forward, &[&inputs.grad_out], 2),
+            inputs.grad_out.elem,
         );
     }
 }

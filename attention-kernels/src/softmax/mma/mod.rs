@@ -3,6 +3,7 @@
 
 mod backward_key;
 mod backward_query;
+mod delta;
 mod edge;
 mod forward;
 mod key_grads;
@@ -11,5 +12,5 @@ mod plan;
 mod soften;
 mod token_stats;
 
-pub(super) use launch::{launch_forward, launch_key_walk, launch_query};
+pub(super) use launch::{launch_delta, launch_forward, launch_key_walk, launch_query};
 pub(super) use plan::{MatrixWalk, ROWS, matrix_plan};

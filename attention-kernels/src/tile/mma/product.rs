@@ -7,7 +7,8 @@ use super::{
 };
 use crate::tile::{RowTile, Spread, filled};
 
-/// `scores[slot * groups + g] = factor * rows[g] . tokens[slot]` for a step.
+/// `scores[slot * groups + g] = factor * rows[g] . tokens[slot]` for a step. `turned`: in another walk the rows are
+/// tokens, and both round a score alike.
 #[cube]
 pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
     rows: &Rows<E, R>,
@@ -15,6 +16,7 @@ pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
     scores: &mut Array<Vector<f32, N>>,
     factor: f32,
     #[comptime] dim: usize,
+    #[comptime] turned: bool,
     #[comptime] tile: RowTile,
 ) {
     let spread = comptime!(tile.spread);
@@ -52,7 +54,14 @@ pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
                 #[unroll]
                 for m in 0..tiles {
                     let target = comptime!((pair * at_once + part) * tiles + m);
-                    multiply_into::<E, R, C>(operands.index(m), &operand, &mut sums, target, tile);
+                    multiply_into::<E, R, C>(
+                        operands.index(m),
+                        &operand,
+                        &mut sums,
+                        target,
+                        turned,
+                        tile,
+                    );
                 }
             }
         }
@@ -98,7 +107,14 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
                 #[unroll]
                 for m in 0..row_tiles {
                     let target = comptime!(m * stride + d);
-                    multiply_into::<E, R, C>(operands.index(m), &operand, sums, target, tile);
+                    multiply_into::<E, R, C>(
+                        operands.index(m),
+                        &operand,
+                        sums,
+                        target,
+                        false,
+                        tile,
+                    );
                 }
             }
         }
@@ -107,10 +123,64 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
             #[unroll]
             for m in 0..row_tiles {
                 let target = comptime!(m * stride + tiles);
-                multiply_into::<E, R, C>(operands.index(m), &ones, sums, target, tile);
+                multiply_into::<E, R, C>(operands.index(m), &ones, sums, target, false, tile);
             }
         }
     }
+}
+
+/// `rows[g] . others[g]`, bit for bit what [`matrix_products`] gives of a token that is the other row, on lanes in quads:
+/// in one of those that share the row.
+#[cube]
+pub(crate) fn row_products<E: Float, N: Size, R: Size, C: Size>(
+    rows: &Rows<E, R>,
+    others: &Rows<E, R>,
+    #[comptime] dim: usize,
+    #[comptime] tile: RowTile,
+) -> Array<Vector<f32, N>> {
+    let terms = comptime!(tile.terms);
+    let groups = comptime!(tile.groups);
+    let of_tile = comptime!(tile.spread.groups_per_tile());
+    let vectors = comptime!(tile.spread.sum_vectors());
+    let steps = comptime!(padded(dim) / DEPTH);
+    // Half of a tile's rows are as many as a tile of sums has tokens: those on its diagonal are wanted.
+    let mut sums = filled::<C>(0.0f32, comptime!(groups * vectors), true);
+    #[unroll]
+    for step in 0..steps {
+        #[unroll]
+        for g in 0..groups {
+            let (m, half) = comptime!((g / of_tile, g % of_tile));
+            let mut operand = Operand::<E, R>::new();
+            let mut tokens = Operand::<E, R>::new();
+            #[unroll]
+            for term in 0..terms {
+                let at = comptime!(term * steps + step);
+                operand.push(rows.part(m, at));
+                let other = others.part(m, at);
+                let mut narrow = Array::<Vector<E, R>>::new(of_tile);
+                #[unroll]
+                for v in 0..of_tile {
+                    narrow[v] = other[comptime!(v * of_tile + half)];
+                }
+                tokens.push(narrow);
+            }
+            multiply_into::<E, R, C>(&operand, &tokens, &mut sums, g, false, tile);
+        }
+    }
+    let odd = UNIT_POS_PLANE / 4 % 2 == 1;
+    let mut products = filled::<N>(0.0f32, groups, true);
+    #[unroll]
+    for g in 0..groups {
+        let sum = sums[comptime!(g * vectors + g % of_tile)];
+        products[g] = Vector::new(select(odd, sum.extract(1usize), sum.extract(0usize)));
+    }
+    products
+}
+
+/// Whether this lane is the one that has its rows' [`row_products`].
+#[cube]
+pub(crate) fn has_row_products() -> bool {
+    UNIT_POS_PLANE % 4 == UNIT_POS_PLANE / 8
 }
 
 /// LLVM's scheduler for RDNA loads the operands of a whole product ahead, more than registers hold: it
@@ -169,6 +239,7 @@ fn multiply_into<E: Float, R: Size, C: Size>(
     tokens: &Operand<E, R>,
     sums: &mut Array<Vector<f32, C>>,
     #[comptime] target: usize,
+    #[comptime] turned: bool,
     #[comptime] tile: RowTile,
 ) {
     let spread = comptime!(tile.spread);
@@ -186,6 +257,7 @@ fn multiply_into<E: Float, R: Size, C: Size>(
     #[unroll]
     for product in 0..comptime!(products(terms).len()) {
         let (row, token) = comptime!(products(terms)[product]);
+        let (row, token) = comptime!(if turned { (token, row) } else { (row, token) });
         multiply::<E, R, C>(rows.index(row), tokens.index(token), &mut own, spread);
     }
     #[unroll]

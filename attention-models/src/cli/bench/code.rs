@@ -165,8 +165,8 @@ fn measure_subject(
     let with = without.with_options(options);
     with.check()?;
     let runs = Scale::of(kind).runs_per_wait();
-    let turns = [&with, &without]
-        .map(|workload| -> Turn { queue(runs, |runs| workload.run_queued(runs)) });
+    let turns =
+        [&with, &without].map(|workload| -> Turn { queue(runs, |runs| workload.run_queued(runs)) });
     let medians = measure(&turns, time)?;
     Ok(Line {
         with: medians[0],

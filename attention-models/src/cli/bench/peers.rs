@@ -117,10 +117,7 @@ impl Peers {
         let side = Scale::Cores.product_side();
         let request = json!({ "product": { "dtype": dtype, "side": side } });
         let times = times(&self.ask(request)?)?;
-        Ok(rate(
-            side,
-            times.into_iter().min().unwrap_or_default(),
-        ))
+        Ok(rate(side, times.into_iter().min().unwrap_or_default()))
     }
 
     fn ask(&self, request: Value) -> Result<Value> {
