@@ -50,3 +50,52 @@ fn as_rows(tensor: &TensorRef, group: usize) -> TensorRef {
         ..tensor.clone()
     }
 }
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use attention_core::CausalAlignment;
+    use cubecl::Device;
+
+    use super::*;
+    use crate::softmax::bind::{F32, empty};
+
+    /// A call of 6 heads, 2 of keys, and what it becomes.
+    fn turned(seq_q: usize, causal: Option<CausalAlignment>) -> Option<Inputs> {
+        let client = Device::cpu().expect("the feature is on").client();
+        let tensor = |shape: [usize; 4]| {
+            let handle = empty(&client, shape.iter().product(), F32);
+            TensorRef::contiguous(handle, shape, F32)
+        };
+        let keys = tensor([3, 2, 5, 8]);
+        let mut inputs = Inputs::new(tensor([3, 6, seq_q, 8]), keys.clone(), keys);
+        inputs.mask = Some(tensor([3, 1, 1, 5]));
+        inputs.bias = Some(tensor([1, 6, seq_q, 5]));
+        let problem = inputs.shapes().validate().expect("shapes fit");
+        let spec = AttentionSpec {
+            causal,
+            ..AttentionSpec::default()
+        };
+        let (inputs, spec) = heads_as_rows(&inputs, &problem, &spec)?;
+        assert_eq!(spec.causal, None);
+        inputs.shapes().validate().expect("shapes still fit");
+        Some(inputs)
+    }
+
+    #[test]
+    fn the_heads_of_one_query_are_rows_of_their_keys_head() {
+        for causal in [None, Some(CausalAlignment::BottomRight)] {
+            let inputs = turned(1, causal).expect("one query sees every key");
+            assert_eq!(inputs.query.shape, [3, 2, 3, 8]);
+            assert_eq!(inputs.query.strides, [48, 24, 8, 1]);
+            assert_eq!(inputs.mask.map(|mask| mask.shape), Some([3, 1, 1, 5]));
+            let bias = inputs.bias.expect("it was given");
+            assert_eq!((bias.shape, bias.strides), ([1, 2, 3, 5], [30, 15, 5, 1]));
+        }
+    }
+
+    #[test]
+    fn heads_stay_heads_where_queries_see_different_keys() {
+        assert!(turned(1, Some(CausalAlignment::TopLeft)).is_none());
+        assert!(turned(2, None).is_none());
+    }
+}

@@ -21,7 +21,7 @@ pub(crate) const DELTA: usize = 1;
 pub(crate) const FACTOR: usize = 2;
 pub(crate) const GRAD_LSE: usize = 3;
 
-/// One unit per row. `width` and `chain_length` are those of `dO V^T`.
+/// One unit per row. `width` and `chain_length` are those of `dO V^T`; `summed`: no other kernel adds the sums.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn attention_delta<E: Float>(
     out: &[E],
@@ -35,6 +35,7 @@ pub(crate) fn attention_delta<E: Float>(
     value_dim: usize,
     #[comptime] width: usize,
     #[comptime] chain_length: usize,
+    #[comptime] summed: bool,
     #[define(E)] _dtype: ElemType,
 ) {
     let row = ABSOLUTE_POS;
@@ -44,32 +45,35 @@ pub(crate) fn attention_delta<E: Float>(
         let (batch, head) = (pair / sizes.heads, pair % sizes.heads);
         let at_out = batch * out_layout.batch + head * out_layout.head + query * out_layout.seq;
         let at_grad = batch * grad_layout.batch + head * grad_layout.head + query * grad_layout.seq;
-        let chunks = value_dim / width;
         let mut delta = f32::new(0.0);
-        // The same chains of roundings as in the products `dO V^T`, so that the two cancel where a
-        // row attends to a single key.
-        for chain in 0..chunks.div_ceil(chain_length) {
-            let mut sums = Array::<f32>::new(width);
-            #[unroll]
-            for i in 0..width {
-                sums[i] = f32::new(0.0);
-            }
-            for chunk in chain * chain_length..min(chain * chain_length + chain_length, chunks) {
+        if comptime!(summed) {
+            let chunks = value_dim / width;
+            // The same chains of roundings as in the products `dO V^T`, so that the two cancel where a
+            // row attends to a single key.
+            for chain in 0..chunks.div_ceil(chain_length) {
+                let mut sums = Array::<f32>::new(width);
                 #[unroll]
                 for i in 0..width {
-                    let e = chunk * width + i;
-                    sums[i] = fma(
-                        f32::cast_from(grad_out[at_grad + e * grad_layout.dim]),
-                        f32::cast_from(out[at_out + e * out_layout.dim]),
-                        sums[i],
-                    );
+                    sums[i] = f32::new(0.0);
                 }
+                for chunk in chain * chain_length..min(chain * chain_length + chain_length, chunks)
+                {
+                    #[unroll]
+                    for i in 0..width {
+                        let e = chunk * width + i;
+                        sums[i] = fma(
+                            f32::cast_from(grad_out[at_grad + e * grad_layout.dim]),
+                            f32::cast_from(out[at_out + e * out_layout.dim]),
+                            sums[i],
+                        );
+                    }
+                }
+                #[unroll]
+                for i in 1..width {
+                    sums[0] += sums[i];
+                }
+                delta += sums[0];
             }
-            #[unroll]
-            for i in 1..width {
-                sums[0] += sums[i];
-            }
-            delta += sums[0];
         }
         let mut reached = f32::new(0.0);
         #[comptime]

@@ -57,7 +57,7 @@ pub fn backward(
     if rows > 0 {
         let launch = |chosen: &Chosen| {
             // The walk corrects these numbers, so that each walk needs them anew.
-            launch_delta(&setup, inputs, &stats);
+            launch_delta(&setup, inputs, chosen, &stats);
             launch_query_walk(&setup, inputs, chosen, &converted, &stats, &gradients.query);
         };
         setup.launch_walk(MatrixWalk::Query, &inputs.forward, &query_walk, &launch);
@@ -80,7 +80,8 @@ pub fn backward(
     })
 }
 
-fn launch_delta(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) {
+fn launch_delta(setup: &Setup, inputs: &BackwardInputs, chosen: &Chosen, stats: &Handle) {
+    let summed = !matches!(chosen, Chosen::Matrix(plan) if mma::makes_delta(plan));
     let problem = setup.problem;
     let rows = problem.batch * problem.heads * problem.seq_q;
     let plan = setup.plan(Walk::Backward);
@@ -104,6 +105,7 @@ fn launch_delta(setup: &Setup, inputs: &BackwardInputs, stats: &Handle) {
             problem.value_dim,
             widths.value,
             chunk_chain(problem.value_dim / widths.value),
+            summed,
             inputs.out.elem,
         );
     }
@@ -125,7 +127,9 @@ fn launch_query_walk(
         Chosen::Fragments(plan) => cmma::launch_query(setup, inputs, plan, stats, grad),
         Chosen::Matrix(plan) => {
             let operands = backward_operands(setup, inputs, plan, converted);
-            mma::launch_delta(setup, operands, plan, stats);
+            if mma::makes_delta(plan) {
+                mma::launch_delta(setup, operands, plan, stats);
+            }
             mma::launch_query(setup, operands, plan, stats, grad);
         }
     }

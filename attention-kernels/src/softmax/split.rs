@@ -152,8 +152,8 @@ mod tests {
     use super::*;
     use crate::softmax::plan::Walk;
 
-    /// Parts for so many tiles and keys on a GPU with so many multiprocessors.
-    fn parts(multiprocessors: u32, tiles: usize, seq_kv: usize) -> Option<Parts> {
+    /// Parts for so many tiles and keys on a GPU with so many multiprocessors, in cubes of so many units.
+    fn parts(multiprocessors: u32, units: u32, tiles: usize, seq_kv: usize) -> Option<Parts> {
         let mut properties: DeviceProperties = Device::cpu()
             .expect("the feature is on")
             .client()
@@ -162,25 +162,37 @@ mod tests {
         properties.hardware.num_cpu_cores = None;
         properties.hardware.num_streaming_multiprocessors = Some(multiprocessors);
         let elem = ElemType::Float(FloatKind::F32);
-        let plan = Plan::new(&properties, Walk::Forward, 64, elem);
+        let plan = Plan {
+            units,
+            ..Plan::new(&properties, Walk::Forward, 64, elem)
+        };
         Parts::new(&properties.hardware, &plan, tiles, seq_kv, plan.tile.block)
     }
 
     #[test]
     fn few_rows_of_many_keys_are_shared_until_the_device_is_busy() {
-        let parts = parts(132, 8, 65_536).expect("8 tiles leave 132 multiprocessors idle");
-        assert_eq!(parts.count, 33);
-        assert!(parts.count * parts.tokens >= 65_536 && (parts.count - 1) * parts.tokens < 65_536);
+        // The smaller a cube, the more of them a multiprocessor runs at once.
+        for (units, count) in [(32, 64), (64, 33), (128, 16)] {
+            let parts =
+                parts(132, units, 8, 65_536).expect("8 tiles leave 132 multiprocessors idle");
+            assert_eq!(parts.count, count, "{units} units");
+            let [before, all] = [count - 1, count].map(|count| count * parts.tokens);
+            assert!(before < 65_536 && all >= 65_536, "{units} units");
+        }
     }
 
     #[test]
     fn rows_that_keep_the_device_busy_are_not_shared() {
-        assert_eq!(parts(132, 264, 65_536), None);
+        assert_eq!(parts(132, 64, 264, 65_536), None);
+        assert_eq!(parts(132, 128, 67, 65_536), None);
     }
 
     #[test]
     fn few_keys_are_not_shared() {
-        assert_eq!(parts(132, 1, 511), None);
-        assert_eq!(parts(132, 1, 512).map(|parts| parts.count), Some(2));
+        for (units, fewest) in [(32, 512), (64, 512), (128, 1024)] {
+            assert_eq!(parts(132, units, 1, fewest - 1), None, "{units} units");
+            let parts = parts(132, units, 1, fewest);
+            assert_eq!(parts.map(|parts| parts.count), Some(2), "{units} units");
+        }
     }
 }

@@ -128,6 +128,7 @@ fn options(dtypes: &[DType]) -> Vec<Problem> {
         new("mask/full", SIZES).with_mask([2, 4, 71, 101]),
         new("bias/per-head", SIZES).with_bias([1, 4, 71, 101]),
         new("bias/per-key", SIZES).with_bias([2, 1, 1, 101]),
+        new("one-query/first-key", [1, 4, 2, 1, 67, 32, 32]).with_spec(spec().with_causal(TopLeft)),
         new("parts/unseen", [1, 1, 1, 31, 800, 32, 32]).with_spec(spec().with_causal(TopLeft)),
         new("parts/everything", [1, 1, 1, 23, 771, 32, 40])
             .with_spec(everything)

@@ -241,7 +241,7 @@ pub(crate) fn matrix_backward_key<
                 &mut weights,
                 factor,
                 blueprint.head_dim,
-                true,
+                false,
                 tile,
             );
             // Before the next product, where nothing else comes first: operands that are loaded ahead of a
@@ -258,7 +258,7 @@ pub(crate) fn matrix_backward_key<
                         &mut slopes,
                         f32::new(1.0),
                         blueprint.value_dim,
-                        true,
+                        false,
                         tile,
                     );
                     walk.reweigh(&mut slopes, head, token, &sizes, blueprint);

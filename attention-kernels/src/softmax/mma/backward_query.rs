@@ -177,7 +177,7 @@ pub(crate) fn matrix_backward_query<
             &mut scores,
             factor,
             blueprint.head_dim,
-            false,
+            true,
             tile,
         );
         // Before the next product, where nothing else comes first: operands that are loaded ahead of a branch
@@ -191,7 +191,7 @@ pub(crate) fn matrix_backward_query<
             &mut slopes,
             f32::new(1.0),
             blueprint.value_dim,
-            false,
+            true,
             tile,
         );
         walk.reweigh(&mut slopes, token, &sizes, blueprint);

@@ -1,18 +1,18 @@
-//! `delta` of the rows of a backward in terms.
+//! `delta` of the rows of a backward on lanes in quads.
 
 use cubecl::prelude::*;
 
 use crate::{
     softmax::{
         args::{Blueprint, Layout, Sizes},
-        delta::{DELTA, GRAD_LSE, STATS},
+        delta::{DELTA, STATS},
         rows::{own_rows, tile_index},
     },
     tile::{Rows, as_laid_out, has_row_products, packed, row_products},
 };
 
-/// Overwrites `delta` in `stats` with what the same instructions as those of `dO V^T` give: matrix instructions cut
-/// off what arithmetic rounds, and where a row attends to a single key the two have to cancel.
+/// Adds to `delta` in `stats` the sums that the instructions of `dO V^T` give: they cut off what arithmetic rounds,
+/// and where a row attends to a single key the two have to cancel.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_delta<E: Float, P: Size, N: Size, R: Size, C: Size>(
     out: &[Vector<E, P>],
@@ -56,7 +56,7 @@ pub(crate) fn matrix_delta<E: Float, P: Size, N: Size, R: Size, C: Size>(
             let row = own.rows[g];
             if row < sizes.seq_q {
                 let at = (first + row) * STATS;
-                stats[at + DELTA] = products[g].extract(0usize) - stats[at + GRAD_LSE];
+                stats[at + DELTA] += products[g].extract(0usize);
             }
         }
     }

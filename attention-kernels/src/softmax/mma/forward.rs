@@ -180,7 +180,7 @@ pub(crate) fn matrix_forward<
                 &mut scores,
                 factor,
                 blueprint.head_dim,
-                false,
+                true,
                 tile,
             );
             walk.modify(&mut scores, token, &sizes, blueprint);

@@ -17,7 +17,7 @@ use crate::{
         delta::STATS,
         operands::address,
         plan::Plan,
-        setup::Setup,
+        setup::{Setup, widest},
         split::{Division, Parts},
         tensors::{BackwardInputs, Gradients, Inputs, Output},
     },
@@ -114,21 +114,23 @@ pub(crate) fn launch_forward(
     }
 }
 
-/// `delta` of operands in terms, for the plan of their query walk.
+/// Whether a query walk takes `delta` from [`launch_delta`].
+pub(crate) fn makes_delta(plan: &Plan) -> bool {
+    plan.tile.spread == Spread::Quads
+}
+
+/// `delta`, for a query walk of this plan.
 pub(crate) fn launch_delta(setup: &Setup, inputs: &BackwardInputs, plan: &Plan, stats: &Handle) {
     let AttentionProblem {
         batch,
         heads,
         seq_q,
-        value_dim,
         ..
     } = setup.problem;
-    if plan.tile.terms == 1 || value_dim == 0 {
-        return;
-    }
     let spread = plan.tile.spread;
-    let width = spread.operand_width();
-    // SAFETY: as in `launch_forward`; terms are padded to whole operands.
+    let tensors = [&inputs.grad_out, &inputs.out];
+    let width = widest(spread.operand_width(), &tensors);
+    // SAFETY: as in `launch_forward`.
     unsafe {
         matrix_delta::launch_unchecked(
             setup.client,
@@ -137,7 +139,7 @@ pub(crate) fn launch_delta(setup: &Setup, inputs: &BackwardInputs, plan: &Plan, 
             address(setup, &inputs.multiplied()),
             width,
             plan.lanes,
-            width,
+            spread.operand_width(),
             spread.sum_width(),
             bind(&inputs.out, width),
             bind(&inputs.grad_out, width),
@@ -145,7 +147,7 @@ pub(crate) fn launch_delta(setup: &Setup, inputs: &BackwardInputs, plan: &Plan, 
             layout(&inputs.out, width),
             layout(&inputs.grad_out, width),
             setup.sizes(),
-            setup.blueprint(plan, &inputs.forward, &[&inputs.grad_out], 2),
+            setup.blueprint(plan, &inputs.forward, &tensors, 2),
             inputs.grad_out.elem,
         );
     }

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::tile::{RowTile, Spread, filled};
 
-/// `scores[slot * groups + g] = factor * rows[g] . tokens[slot]` for a step. `turned`: in another walk the rows are
-/// tokens, and both round a score alike.
+/// `scores[slot * groups + g] = factor * rows[g] . tokens[slot]` for a step. `turned`: terms are summed in the order
+/// that they have in a walk where rows and tokens change places.
 #[cube]
 pub(crate) fn matrix_products<E: Float, N: Size, R: Size, C: Size, W: Size>(
     rows: &Rows<E, R>,
@@ -164,7 +164,7 @@ pub(crate) fn row_products<E: Float, N: Size, R: Size, C: Size>(
                 }
                 tokens.push(narrow);
             }
-            multiply_into::<E, R, C>(&operand, &tokens, &mut sums, g, false, tile);
+            multiply_into::<E, R, C>(&operand, &tokens, &mut sums, g, true, tile);
         }
     }
     let odd = UNIT_POS_PLANE / 4 % 2 == 1;
