@@ -180,7 +180,7 @@ pub(crate) fn matrix_forward<
                 &mut scores,
                 factor,
                 blueprint.head_dim,
-                true,
+                false,
                 tile,
             );
             walk.modify(&mut scores, token, &sizes, blueprint);
