@@ -63,6 +63,17 @@ fn elements_of_f32_in_terms_are_right_in_every_order_of_threads() {
 }
 
 #[test]
+fn few_queries_that_share_their_keys_among_cubes_are_right_in_every_order_of_threads() {
+    let names = ["one-query/first-key/f16", "parts/everything/f16"];
+    assert_right("sm_80-cpp", "matrix_", &names);
+}
+
+#[test]
+fn gradients_of_rows_that_attend_to_one_key_are_exact_where_sums_are_cut_off() {
+    assert_right("sm_80-cpp", "matrix_", &["scores/thousands-short/f32"]);
+}
+
+#[test]
 fn padded_dimensions_and_the_other_type_are_right_in_every_order_of_threads() {
     let names = ["dim/40-value-72/f16", "dim/80/bf16"];
     assert_right("sm_80-cpp", "matrix_", &names);

@@ -107,7 +107,10 @@ fn fastest<const D: usize>(kind: DeviceKind, run: impl Fn() -> Tensor<D>) -> Res
     let device = kind.open()?;
     let runs = Scale::of(kind).runs_per_wait();
     let turn = || {
-        let last = (0..runs).map(|_| run()).last();
+        let mut last = None;
+        for _ in 0..runs {
+            last = Some(run());
+        }
         wait(&device)?;
         drop(last);
         Ok(())

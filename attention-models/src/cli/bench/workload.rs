@@ -282,7 +282,10 @@ impl Workload {
     /// # Errors
     /// What the device fails with.
     pub fn run_queued(&self, runs: u32) -> Result<()> {
-        let last = (0..runs).map(|_| self.attend()).last();
+        let mut last = None;
+        for _ in 0..runs {
+            last = Some(self.attend());
+        }
         wait(&self.device)?;
         drop(last);
         Ok(())
