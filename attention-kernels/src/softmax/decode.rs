@@ -12,7 +12,7 @@ pub(super) fn heads_as_rows(
     inputs: &Inputs,
     problem: &AttentionProblem,
     spec: &AttentionSpec,
-) -> Option<(Inputs, AttentionSpec)> {
+) -> Option<(Inputs, AttentionProblem, AttentionSpec)> {
     let group = problem.group_size();
     let code = &inputs.modification.code;
     let plain = !(code.modifies() || code.masks() || code.reweighs()) && inputs.block_map.is_none();
@@ -28,13 +28,16 @@ pub(super) fn heads_as_rows(
         bias: inputs.bias.as_ref().map(with_rows),
         ..inputs.clone()
     };
-    Some((
-        inputs,
-        AttentionSpec {
-            causal: None,
-            ..*spec
-        },
-    ))
+    let problem = AttentionProblem {
+        heads: problem.kv_heads,
+        seq_q: group,
+        ..*problem
+    };
+    let spec = AttentionSpec {
+        causal: None,
+        ..*spec
+    };
+    Some((inputs, problem, spec))
 }
 
 /// A view of a tensor with one query; one without heads of its own has none to turn.
@@ -75,9 +78,9 @@ mod tests {
             causal,
             ..AttentionSpec::default()
         };
-        let (inputs, spec) = heads_as_rows(&inputs, &problem, &spec)?;
+        let (inputs, problem, spec) = heads_as_rows(&inputs, &problem, &spec)?;
         assert_eq!(spec.causal, None);
-        inputs.shapes().validate().expect("shapes still fit");
+        assert_eq!(inputs.shapes().validate().ok(), Some(problem));
         Some(inputs)
     }
 

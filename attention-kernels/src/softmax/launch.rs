@@ -14,7 +14,7 @@ use super::{
     operands::{address, forward_operands},
     plan::Plan,
     setup::Setup,
-    split::{Division, Parts},
+    split::Division,
     tensors::{Inputs, Output},
 };
 
@@ -32,7 +32,7 @@ pub fn forward(
 ) -> Result<Output, AttentionError> {
     let setup = Setup::new(client, inputs, spec)?;
     match heads_as_rows(inputs, &setup.problem, spec) {
-        Some((inputs, spec)) => compute(&Setup::new(client, &inputs, &spec)?, &inputs),
+        Some((inputs, problem, spec)) => compute(&setup.seen_as(problem, &spec), &inputs),
         None => compute(&setup, inputs),
     }
 }
@@ -64,21 +64,23 @@ fn launch_chosen(setup: &Setup, inputs: &Inputs, output: &Output, chosen: &Chose
 }
 
 /// Launches a walk over all keys, or over each of their parts.
-type Launch = fn(&Setup, &Inputs, &Plan, &Output, Option<Parts>);
+type Launch = fn(&Setup, &Inputs, &Plan, &Output, Division);
 
 /// One walk over all keys, or walks over parts of them and their combination, whichever keeps the
 /// device busy.
 fn launch_in_parts(setup: &Setup, inputs: &Inputs, plan: &Plan, output: &Output, launch: Launch) {
     let inputs = &forward_operands(setup, inputs, plan);
     let Some(parts) = setup.parts(plan, inputs) else {
-        return launch(setup, inputs, plan, output, None);
+        let whole = Division::new(setup, plan, None);
+        return launch(setup, inputs, plan, output, whole);
     };
     let [rows, dim] = setup.output_rows();
     let found = Output {
         out: bind::empty(setup.client, parts.count * rows * dim, F32),
         lse: bind::empty(setup.client, parts.count * rows, F32),
     };
-    launch(setup, inputs, plan, &found, Some(parts));
+    let division = Division::new(setup, plan, Some(parts));
+    launch(setup, inputs, plan, &found, division);
     // SAFETY: every unit's element is compared with the output's length.
     unsafe {
         attention_combine::launch_unchecked(
@@ -101,30 +103,23 @@ fn launch_in_parts(setup: &Setup, inputs: &Inputs, plan: &Plan, output: &Output,
     }
 }
 
-/// With `parts`, their results one after the other, in f32.
 fn launch_forward(
     setup: &Setup,
     inputs: &Inputs,
     plan: &Plan,
     output: &Output,
-    parts: Option<Parts>,
+    division: Division,
 ) {
     let value_dim = setup.problem.value_dim;
     let widths = setup.widths(plan, inputs, &[]);
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
-    let Division {
-        cubes,
-        split,
-        out_elem,
-        tokens,
-        rows,
-    } = Division::new(setup, plan, parts);
+    let rows = division.rows;
     // SAFETY: every lane's row and token is clamped to the problem's sizes, which the shapes of
     // the bound tensors have been checked against.
     unsafe {
         attention_forward::launch_unchecked(
             setup.client,
-            cubes,
+            division.cubes,
             CubeDim::new_1d(plan.units),
             address(setup, &inputs.multiplied()),
             plan.lanes,
@@ -138,7 +133,7 @@ fn launch_forward(
             table(inputs.mask.as_ref()),
             table(inputs.bias.as_ref()),
             setup.block_list(inputs, 2),
-            split.into(),
+            division.split.into(),
             BufferArg::from_raw_parts(output.out.clone(), rows * value_dim / widths.value),
             BufferArg::from_raw_parts(output.lse.clone(), rows),
             layout(&inputs.query, widths.head),
@@ -148,10 +143,10 @@ fn launch_forward(
             bind::captured(inputs),
             inputs.modification.code.clone(),
             setup.blueprint(plan, inputs, &[], 2),
-            setup.until_aside(plan, out_elem, tokens),
+            setup.until_aside(plan, division.out_elem, division.tokens),
             setup.elem,
             inputs.query.elem,
-            out_elem,
+            division.out_elem,
             setup.mask_elem(inputs),
         );
     }

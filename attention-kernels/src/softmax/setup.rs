@@ -63,6 +63,18 @@ impl<'a> Setup<'a> {
         })
     }
 
+    /// The same call seen as another problem, whose tensors are views of those that were checked.
+    pub fn seen_as<'b>(&self, problem: AttentionProblem, spec: &'b AttentionSpec) -> Setup<'b>
+    where
+        'a: 'b,
+    {
+        Setup {
+            problem,
+            spec,
+            ..*self
+        }
+    }
+
     /// Refuses saved tensors and gradients that do not fit the output, and more buffers than the
     /// backward may bind.
     pub fn check_saved(&self, inputs: &BackwardInputs) -> Result<(), AttentionError> {

@@ -70,7 +70,7 @@ pub(crate) struct Parts {
 pub(crate) struct Division {
     pub cubes: CubeCount,
     pub split: Option<KeySplitLaunch>,
-    /// Of the results: those of parts are f32.
+    /// Of the results: f32 for parts, whose results lie one after the other.
     pub out_elem: ElemType,
     /// Keys of one walk.
     pub tokens: usize,

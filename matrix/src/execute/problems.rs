@@ -219,6 +219,14 @@ fn codes(dtype: DType) -> Vec<Problem> {
         new("window-mapped", mapped),
         new("documents-mapped", packed),
     ];
+    // Parts of the keys with full blocks, with blocks at the mask's edge, and without any.
+    let wide = Code {
+        visible: Some(|_, [_, _, i, j]| j <= i + 600),
+        blocks: Some(BlockShape::new(23, 1500)),
+        ..Code::new(None, Some(variants::sliding_window(40, 600, 0)), None)
+    };
+    let few = Entry::new("code/window-mapped-parts", [1, 1, 1, 23, 1500, 64, 64]);
+    problems.push(Problem::new(&few, dtype).with_code(wide));
     if let Ok(dropout) = variants::given_dropout(0.3, keep.collect(), shape) {
         let dropout = Code {
             weight: Some(|problem, [b, h, i, j]| {

@@ -18,7 +18,7 @@ use crate::{
         operands::address,
         plan::Plan,
         setup::{Setup, widest},
-        split::{Division, Parts},
+        split::Division,
         tensors::{BackwardInputs, Gradients, Inputs, Output},
     },
     tile::Spread,
@@ -51,13 +51,13 @@ fn out_width(width: usize, dim: usize, spread: Spread) -> usize {
     width.min(spread.sum_width()).min(divides)
 }
 
-/// The forward walk; with `parts`, their results one after the other, in f32.
+/// The forward walk.
 pub(crate) fn launch_forward(
     setup: &Setup,
     inputs: &Inputs,
     plan: &Plan,
     output: &Output,
-    parts: Option<Parts>,
+    division: Division,
 ) {
     let value_dim = setup.problem.value_dim;
     let widths = setup.widths(plan, inputs, &[]);
@@ -65,19 +65,13 @@ pub(crate) fn launch_forward(
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
     let row_width = widths.head.min(spread.operand_width());
     let out_width = out_width(widths.value, value_dim, spread);
-    let Division {
-        cubes,
-        split,
-        out_elem,
-        tokens,
-        rows,
-    } = Division::new(setup, plan, parts);
+    let rows = division.rows;
     // SAFETY: every row and token is clamped to the problem's sizes, which the shapes of the bound
     // tensors have been checked against.
     unsafe {
         matrix_forward::launch_unchecked(
             setup.client,
-            cubes,
+            division.cubes,
             CubeDim::new_1d(plan.units),
             address(setup, &inputs.multiplied()),
             plan.lanes,
@@ -93,7 +87,7 @@ pub(crate) fn launch_forward(
             table(inputs.mask.as_ref()),
             table(inputs.bias.as_ref()),
             setup.block_list(inputs, 2),
-            split.into(),
+            division.split.into(),
             BufferArg::from_raw_parts(output.out.clone(), rows * value_dim / out_width),
             BufferArg::from_raw_parts(output.lse.clone(), rows),
             layout(&inputs.query, row_width),
@@ -105,10 +99,10 @@ pub(crate) fn launch_forward(
             setup.blueprint(plan, inputs, &[], 2),
             scores(setup, inputs),
             alike(&inputs.key, &inputs.value, widths),
-            setup.until_aside(plan, out_elem, tokens),
+            setup.until_aside(plan, division.out_elem, division.tokens),
             setup.elem,
             inputs.query.elem,
-            out_elem,
+            division.out_elem,
             setup.mask_elem(inputs),
         );
     }
