@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use attention_matrix::{
-    execute::{self, Checked, Device, Fault, Objects, Schedule, check},
+    execute::{self, Checked, Compared, Device, Fault, Objects, Schedule, check},
     gpu,
 };
 use cubecl::prelude::*;
@@ -27,8 +27,8 @@ fn device() -> Device {
     device_of("sm_80-cpp", objects())
 }
 
-/// Problems of these names, in every schedule, by kernels of this engine.
-fn assert_right(target: &str, engine: &str, names: &[&str]) {
+/// Problems of these names, in every schedule, by kernels of this engine; what was compared of them.
+fn assert_right(target: &str, engine: &str, names: &[&str]) -> Vec<Compared> {
     let device = device_of(target, objects());
     let sets = [execute::matrix(), execute::in_terms(), execute::register()];
     let problems: Vec<_> = sets
@@ -37,6 +37,7 @@ fn assert_right(target: &str, engine: &str, names: &[&str]) {
         .filter(|problem| names.contains(&problem.name.as_str()))
         .collect();
     assert_eq!(problems.len(), names.len(), "a name fits no problem");
+    let mut all = Vec::new();
     for problem in problems {
         let checked = check(&device, &problem, &Schedule::ALL);
         let checked = checked.expect("the oracle takes the problem");
@@ -44,11 +45,14 @@ fn assert_right(target: &str, engine: &str, names: &[&str]) {
         assert!(checked.iter().all(Checked::passes), "{table}");
         for of_schedule in checked {
             for compared in of_schedule.outcome.expect("it passes") {
-                let kernel = compared.kernel.expect("there is something to compute");
+                let kernel = compared.kernel.as_ref();
+                let kernel = kernel.expect("there is something to compute");
                 assert!(kernel.starts_with(engine), "{kernel} ran");
+                all.push(compared);
             }
         }
     }
+    all
 }
 
 #[test]
@@ -64,8 +68,18 @@ fn elements_of_f32_in_terms_are_right_in_every_order_of_threads() {
 
 #[test]
 fn few_queries_that_share_their_keys_among_cubes_are_right_in_every_order_of_threads() {
-    let names = ["one-query/first-key/f16", "parts/everything/f16"];
-    assert_right("sm_80-cpp", "matrix_", &names);
+    assert_right("sm_80-cpp", "matrix_", &["parts/everything/f16"]);
+}
+
+#[test]
+fn a_query_that_sees_one_key_has_a_gradient_of_zero_in_every_layout() {
+    for target in ["sm_80-cpp", "gfx1100-cpp", "gfx1201-cpp"] {
+        let compared = assert_right(target, "matrix_", &["one-query/first-key/f16"]);
+        let gradients = compared.iter().filter(|compared| compared.pass == "dq");
+        let errors: Vec<_> = gradients.map(|compared| compared.error).collect();
+        assert!(!errors.is_empty(), "nothing was compared");
+        assert_eq!(errors, vec![0.0; errors.len()], "{target}");
+    }
 }
 
 #[test]

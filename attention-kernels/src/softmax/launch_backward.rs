@@ -81,7 +81,7 @@ pub fn backward(
 }
 
 fn launch_delta(setup: &Setup, inputs: &BackwardInputs, chosen: &Chosen, stats: &Handle) {
-    let summed = !matches!(chosen, Chosen::Matrix(plan) if mma::makes_delta(plan));
+    let summed = !matches!(chosen, Chosen::Matrix(_));
     let problem = setup.problem;
     let rows = problem.batch * problem.heads * problem.seq_q;
     let plan = setup.plan(Walk::Backward);
@@ -127,9 +127,7 @@ fn launch_query_walk(
         Chosen::Fragments(plan) => cmma::launch_query(setup, inputs, plan, stats, grad),
         Chosen::Matrix(plan) => {
             let operands = backward_operands(setup, inputs, plan, converted);
-            if mma::makes_delta(plan) {
-                mma::launch_delta(setup, operands, plan, stats);
-            }
+            mma::launch_delta(setup, operands, plan, stats);
             mma::launch_query(setup, operands, plan, stats, grad);
         }
     }

@@ -1,4 +1,4 @@
-//! `delta` of the rows of a backward on lanes in quads.
+//! `delta` of the rows of a backward on matrix instructions.
 
 use cubecl::prelude::*;
 
@@ -11,8 +11,8 @@ use crate::{
     tile::{Rows, as_laid_out, has_row_products, packed, row_products},
 };
 
-/// Adds to `delta` in `stats` the sums that the instructions of `dO V^T` give: they cut off what arithmetic rounds,
-/// and where a row attends to a single key the two have to cancel.
+/// Adds to `delta` in `stats` the sums that the instructions of `dO V^T` give: they add and round
+/// in an order of their own, and where a row attends to a single key the two have to cancel.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn matrix_delta<E: Float, P: Size, N: Size, R: Size, C: Size>(
     out: &[Vector<E, P>],
@@ -50,7 +50,7 @@ pub(crate) fn matrix_delta<E: Float, P: Size, N: Size, R: Size, C: Size>(
     );
     let products = row_products::<E, N, R, C>(&grads, &outs, blueprint.value_dim, tile);
     let first = (own.batch * sizes.heads + own.head) * sizes.seq_q;
-    if has_row_products() {
+    if has_row_products(tile) {
         #[unroll]
         for g in 0..comptime!(tile.groups) {
             let row = own.rows[g];

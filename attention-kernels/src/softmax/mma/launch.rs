@@ -108,11 +108,6 @@ pub(crate) fn launch_forward(
     }
 }
 
-/// Whether a query walk takes `delta` from [`launch_delta`].
-pub(crate) fn makes_delta(plan: &Plan) -> bool {
-    plan.tile.spread == Spread::Quads
-}
-
 /// `delta`, for a query walk of this plan.
 pub(crate) fn launch_delta(setup: &Setup, inputs: &BackwardInputs, plan: &Plan, stats: &Handle) {
     let AttentionProblem {

@@ -12,5 +12,5 @@ mod plan;
 mod soften;
 mod token_stats;
 
-pub(super) use launch::{launch_delta, launch_forward, launch_key_walk, launch_query, makes_delta};
+pub(super) use launch::{launch_delta, launch_forward, launch_key_walk, launch_query};
 pub(super) use plan::{MatrixWalk, ROWS, matrix_plan};

@@ -208,7 +208,9 @@ fn plan(
     };
     let held = if walk == MatrixWalk::Forward { 1 } else { 2 };
     let staged = [head_dim, value_dim].map(|dim| staged_bytes(dim, tile, held));
-    let bytes = rows + stats + staged.iter().sum::<usize>();
+    let walked = rows + stats + staged.iter().sum::<usize>();
+    // `delta` holds the rows of two tensors of values.
+    let bytes = walked.max(2 * row_bytes(value_dim, units, tile));
     let plan = Plan {
         tile,
         lanes: 1,

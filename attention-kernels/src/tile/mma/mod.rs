@@ -17,6 +17,7 @@ use cubecl::{cmma::MmaDefinition, prelude::*};
 use super::{RowTile, Spread};
 
 mod arrival;
+mod diagonal;
 mod memory;
 mod operand;
 mod product;
@@ -27,7 +28,8 @@ mod terms;
 mod track;
 
 pub(crate) use arrival::{Arrival, Reads, staged_bytes, sync_tokens};
-pub(crate) use product::{has_row_products, matrix_accumulate, matrix_products, row_products};
+pub(crate) use diagonal::{has_row_products, row_products};
+pub(crate) use product::{matrix_accumulate, matrix_products};
 pub(crate) use rows::{Rows, row_bytes};
 pub(crate) use staged::Staged;
 pub(crate) use sums::{

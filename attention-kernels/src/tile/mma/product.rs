@@ -129,64 +129,10 @@ pub(crate) fn matrix_accumulate<E: Float, N: Size, R: Size, C: Size, W: Size>(
     }
 }
 
-/// `rows[g] . others[g]`, bit for bit what [`matrix_products`] gives of a token that is the other row, on lanes in quads:
-/// in one of those that share the row.
-#[cube]
-pub(crate) fn row_products<E: Float, N: Size, R: Size, C: Size>(
-    rows: &Rows<E, R>,
-    others: &Rows<E, R>,
-    #[comptime] dim: usize,
-    #[comptime] tile: RowTile,
-) -> Array<Vector<f32, N>> {
-    let terms = comptime!(tile.terms);
-    let groups = comptime!(tile.groups);
-    let of_tile = comptime!(tile.spread.groups_per_tile());
-    let vectors = comptime!(tile.spread.sum_vectors());
-    let steps = comptime!(padded(dim) / DEPTH);
-    // Half of a tile's rows are as many as a tile of sums has tokens: those on its diagonal are wanted.
-    let mut sums = filled::<C>(0.0f32, comptime!(groups * vectors), true);
-    #[unroll]
-    for step in 0..steps {
-        #[unroll]
-        for g in 0..groups {
-            let (m, half) = comptime!((g / of_tile, g % of_tile));
-            let mut operand = Operand::<E, R>::new();
-            let mut tokens = Operand::<E, R>::new();
-            #[unroll]
-            for term in 0..terms {
-                let at = comptime!(term * steps + step);
-                operand.push(rows.part(m, at));
-                let other = others.part(m, at);
-                let mut narrow = Array::<Vector<E, R>>::new(of_tile);
-                #[unroll]
-                for v in 0..of_tile {
-                    narrow[v] = other[comptime!(v * of_tile + half)];
-                }
-                tokens.push(narrow);
-            }
-            multiply_into::<E, R, C>(&operand, &tokens, &mut sums, g, true, tile);
-        }
-    }
-    let odd = UNIT_POS_PLANE / 4 % 2 == 1;
-    let mut products = filled::<N>(0.0f32, groups, true);
-    #[unroll]
-    for g in 0..groups {
-        let sum = sums[comptime!(g * vectors + g % of_tile)];
-        products[g] = Vector::new(select(odd, sum.extract(1usize), sum.extract(0usize)));
-    }
-    products
-}
-
-/// Whether this lane is the one that has its rows' [`row_products`].
-#[cube]
-pub(crate) fn has_row_products() -> bool {
-    UNIT_POS_PLANE % 4 == UNIT_POS_PLANE / 8
-}
-
 /// LLVM's scheduler for RDNA loads the operands of a whole product ahead, more than registers hold: it
 /// does not move them over this, for which the plane does nothing.
 #[cube]
-fn keep_order(#[comptime] spread: Spread) {
+pub(super) fn keep_order(#[comptime] spread: Spread) {
     if comptime!(spread != Spread::Quads) {
         sync_plane();
     }
@@ -234,7 +180,7 @@ fn part_of<E: Float, R: Size>(
 
 /// Adds the product of a tile of rows with tokens to the `target`-th tile of `sums`.
 #[cube]
-fn multiply_into<E: Float, R: Size, C: Size>(
+pub(super) fn multiply_into<E: Float, R: Size, C: Size>(
     rows: &Operand<E, R>,
     tokens: &Operand<E, R>,
     sums: &mut Array<Vector<f32, C>>,
@@ -284,24 +230,38 @@ fn scatter<N: Size, C: Size>(
     let spread = comptime!(tile.spread);
     let of_tile = comptime!(spread.groups_per_tile());
     let row_tiles = comptime!(tile.groups / of_tile);
-    let vectors = comptime!(spread.sum_vectors());
-    let per_group = comptime!(vectors / of_tile);
-    let width = C::value();
+    let slots = comptime!(slots_per_tile(spread));
     #[unroll]
     for t in 0..comptime!(tile.block / spread.tile_width()) {
         #[unroll]
         for g in 0..comptime!(tile.groups) {
             #[unroll]
-            for v in 0..per_group {
-                #[unroll]
-                for i in 0..width {
-                    let target = comptime!(t * row_tiles + g / of_tile);
-                    let sum = sums[comptime!(target * vectors + v * of_tile + g % of_tile)];
-                    let slot = comptime!((t * per_group + v) * width + i);
-                    scores[comptime!(slot * tile.groups + g)] =
-                        Vector::new(sum.extract(i) * factor);
-                }
+            for slot in 0..slots {
+                let target = comptime!(t * row_tiles + g / of_tile);
+                let sum = slot_sum::<C>(sums, target, slot, comptime!(g % of_tile), spread);
+                scores[comptime!((t * slots + slot) * tile.groups + g)] = Vector::new(sum * factor);
             }
         }
     }
+}
+
+/// Tokens of a tile of sums that a lane has.
+pub(super) fn slots_per_tile(spread: Spread) -> usize {
+    spread.sum_vectors() / spread.groups_per_tile() * spread.sum_width()
+}
+
+/// The sum of a lane's `slot`-th token in the `target`-th tile, for one of its rows there.
+#[cube]
+pub(super) fn slot_sum<C: Size>(
+    sums: &Array<Vector<f32, C>>,
+    #[comptime] target: usize,
+    #[comptime] slot: usize,
+    #[comptime] row: usize,
+    #[comptime] spread: Spread,
+) -> f32 {
+    let width = comptime!(spread.sum_width());
+    let (v, i) = comptime!((slot / width, slot % width));
+    let first = comptime!(target * spread.sum_vectors());
+    let sum = sums[comptime!(first + v * spread.groups_per_tile() + row)];
+    sum.extract(i)
 }
