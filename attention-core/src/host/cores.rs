@@ -17,7 +17,7 @@ pub(super) fn rows_from(values: &mut [f32], width: usize, work: impl Fn(usize, &
     );
     let part = LEAST.max(share(numbers)).next_multiple_of(width);
     in_parts(values, part, |first, values| {
-        widest(|| work(first / width, values));
+        work(first / width, values);
     });
 }
 
@@ -45,27 +45,14 @@ pub(super) fn in_parts(values: &mut [f32], part: usize, work: impl Fn(usize, &mu
     });
 }
 
-/// Runs `work` as it is compiled for the widest vectors that this processor has.
-#[inline(always)]
-pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f")]
-        fn avx512<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        #[target_feature(enable = "avx2")]
-        fn avx2<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has them.
-            return unsafe { avx512(work) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has them.
-            return unsafe { avx2(work) };
-        }
-    }
-    work()
+/// What an expression gives, compiled for the widest vectors that this processor has. Its functions have to be
+/// `#[inline(always)]`: what is called is compiled for the narrowest.
+macro_rules! widest {
+    ($work:expr) => {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || $work,
+        )
+    };
 }
+pub(super) use widest;

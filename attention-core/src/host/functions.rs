@@ -2,8 +2,6 @@
 
 /// Sums are kept for so many numbers at a time, in an order that no processor changes.
 const LANES: usize = 16;
-/// And for products, which are faster to come.
-const WIDE: usize = 64;
 
 /// The sum of a function of each number.
 #[inline(always)]
@@ -17,20 +15,6 @@ pub(super) fn sum(row: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     }
     let rest: f32 = rest.iter().map(|x| of(*x)).sum();
     sums.iter().sum::<f32>() + rest
-}
-
-/// The sum of the products of two slices of one length.
-#[inline(always)]
-pub(super) fn product(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, rest_of_a), (b, rest_of_b)) = (a.as_chunks::<WIDE>(), b.as_chunks::<WIDE>());
-    let mut sums = [0.0; WIDE];
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..WIDE {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    let rest = rest_of_a.iter().zip(rest_of_b).map(|(a, b)| a * b);
-    sums.iter().sum::<f32>() + rest.sum::<f32>()
 }
 
 /// `1 / (1 + exp(-x))`

@@ -6,8 +6,9 @@ mod cores;
 mod functions;
 mod patches;
 mod products;
+mod vectors;
 
-pub use attention::{Head, Rows, attend};
+pub use attention::{Heads, Numbers, Rows, Size, attend};
 pub use patches::patches;
 pub use products::{Order, add_row_product};
 
@@ -17,18 +18,18 @@ use functions::{erf, sigmoid, sum};
 /// `x * Phi(x)` (Hendrycks & Gimpel 2016, <https://arxiv.org/abs/1606.08415>).
 pub fn gelu(values: &mut [f32]) {
     rows(values, 1, |values| {
-        for x in values {
+        widest!(for x in values {
             *x = 0.5 * *x * (1.0 + erf(*x * std::f32::consts::FRAC_1_SQRT_2));
-        }
+        });
     });
 }
 
 /// `x * sigmoid(x)`
 pub fn silu(values: &mut [f32]) {
     rows(values, 1, |values| {
-        for x in values {
+        widest!(for x in values {
             *x *= sigmoid(*x);
-        }
+        });
     });
 }
 
@@ -43,7 +44,7 @@ pub fn gated_silu(gate: &mut [f32], inner: &[f32]) {
         "a gate is as long as what it is for"
     );
     rows_from(gate, 1, |first, gate| {
-        open_gate(gate, &inner[first..]);
+        widest!(open_gate(gate, &inner[first..]));
     });
 }
 
@@ -63,12 +64,12 @@ fn open_gate(gate: &mut [f32], inner: &[f32]) {
 pub fn rms_norm(values: &mut [f32], weight: &[f32], epsilon: f32) {
     let width = weight.len();
     rows(values, width, |values| {
-        for row in values.chunks_exact_mut(width) {
+        widest!(for row in values.chunks_exact_mut(width) {
             let length = (sum(row, |x| x * x) / width as f32 + epsilon).sqrt();
             for (x, weight) in row.iter_mut().zip(weight) {
                 *x = *x / length * weight;
             }
-        }
+        });
     });
 }
 
@@ -91,19 +92,21 @@ pub fn group_norm(
     let of_group = channels / groups;
     let size = of_group * pixels;
     rows_from(values, size, |first, values| {
-        for (group, values) in values.chunks_exact_mut(size).enumerate() {
-            let mean = sum(values, |x| x) / size as f32;
-            let variance = sum(values, |x| (x - mean) * (x - mean)) / size as f32;
-            let scale = 1.0 / (variance + epsilon).sqrt();
-            let channel = (first + group) % groups * of_group;
-            for (place, values) in values.chunks_exact_mut(pixels).enumerate() {
-                let weight = weight[channel + place] * scale;
-                let bias = bias[channel + place];
-                for x in values {
-                    *x = (*x - mean) * weight + bias;
+        widest!(
+            for (group, values) in values.chunks_exact_mut(size).enumerate() {
+                let mean = sum(values, |x| x) / size as f32;
+                let variance = sum(values, |x| (x - mean) * (x - mean)) / size as f32;
+                let scale = 1.0 / (variance + epsilon).sqrt();
+                let channel = (first + group) % groups * of_group;
+                for (place, values) in values.chunks_exact_mut(pixels).enumerate() {
+                    let weight = weight[channel + place] * scale;
+                    let bias = bias[channel + place];
+                    for x in values {
+                        *x = (*x - mean) * weight + bias;
+                    }
                 }
             }
-        }
+        );
     });
 }
 
@@ -113,7 +116,7 @@ pub fn group_norm(
 /// # Panics
 /// If a head is not as wide as two rows of cosines, or there are as many sines.
 pub fn rotate_halves(heads: &mut [f32], width: usize, cosines: &[f32], sines: &[f32]) {
-    widest(|| {
+    widest!({
         for head in heads.chunks_exact_mut(width) {
             let (first, rest) = head.split_at_mut(cosines.len());
             let second = &mut rest[..cosines.len()];

@@ -1,16 +1,16 @@
 //! The product of a row and a matrix. It takes as long as reading the matrix does, if every core reads.
 
+use pulp::{Arch, Simd, WithSimd};
+
 use super::{
-    cores::{in_parts, share, widest},
-    functions::product,
+    cores::{in_parts, share},
+    vectors::{add_rows, product},
 };
 
 /// A matrix of fewer numbers is read sooner than a second core starts.
 const LEAST: usize = 1 << 18;
 /// Rows of a matrix that are read at a time.
 const ROWS: usize = 8;
-/// And so many numbers of each.
-const LANES: usize = 32;
 
 /// How the numbers of a matrix `[inputs, outputs]` lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,8 @@ fn by_inputs(row: &[f32], matrix: &[f32], out: &mut [f32]) {
     in_parts(&mut sums, outputs, |first, sums| {
         let start = first / outputs * inputs;
         let row = &row[start..(start + inputs).min(row.len())];
-        widest(|| add_matrix(row, &matrix[start * outputs..], sums));
+        let matrix = &matrix[start * outputs..];
+        Arch::new().dispatch(ByInputs { row, matrix, sums });
     });
     for part in sums.chunks_exact(outputs) {
         for (out, sum) in out.iter_mut().zip(part) {
@@ -59,13 +60,9 @@ fn by_inputs(row: &[f32], matrix: &[f32], out: &mut [f32]) {
 /// Each core computes some of the outputs.
 fn by_outputs(row: &[f32], matrix: &[f32], out: &mut [f32]) {
     let inputs = row.len().max(1);
-    in_parts(out, part(out.len(), matrix.len()), |first, out| {
-        let rows = matrix[first * inputs..].chunks_exact(inputs);
-        widest(|| {
-            for (sum, weights) in out.iter_mut().zip(rows) {
-                *sum += product(row, weights);
-            }
-        });
+    in_parts(out, part(out.len(), matrix.len()), |first, sums| {
+        let matrix = &matrix[first * inputs..];
+        Arch::new().dispatch(ByOutputs { row, matrix, sums });
     });
 }
 
@@ -78,40 +75,57 @@ fn part(count: usize, numbers: usize) -> usize {
     }
 }
 
-#[inline(always)]
-fn add_matrix(row: &[f32], matrix: &[f32], sums: &mut [f32]) {
-    let outputs = sums.len();
-    let (whole, rest) = row.as_chunks::<ROWS>();
-    for (x, rows) in whole.iter().zip(matrix.chunks_exact(ROWS * outputs)) {
-        let rows: [&[f32]; ROWS] = std::array::from_fn(|index| &rows[index * outputs..]);
-        add_rows(*x, rows, sums);
-    }
-    let rows = matrix[whole.len() * ROWS * outputs..].chunks_exact(outputs);
-    for (x, row) in rest.iter().zip(rows) {
-        add_rows([*x], [row], sums);
+/// Adds the product of a row and as many rows of a matrix.
+struct ByInputs<'a> {
+    row: &'a [f32],
+    matrix: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for ByInputs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let outputs = self.sums.len();
+        let (whole, rest) = self.row.as_chunks::<ROWS>();
+        for (x, rows) in whole.iter().zip(self.matrix.chunks_exact(ROWS * outputs)) {
+            add_rows(simd, *x, rows_of(rows, outputs), self.sums);
+        }
+        let rows = self.matrix[whole.len() * ROWS * outputs..].chunks_exact(outputs);
+        for (x, row) in rest.iter().zip(rows) {
+            add_rows(simd, [*x], [row], self.sums);
+        }
     }
 }
 
-/// `x[0] * rows[0] + x[1] * rows[1] ...`
+/// Adds the products of a row and each row of a matrix.
+struct ByOutputs<'a> {
+    row: &'a [f32],
+    matrix: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for ByOutputs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let rows = self.matrix.chunks_exact(self.row.len().max(1));
+        for (sum, weights) in self.sums.iter_mut().zip(rows) {
+            *sum += product(simd, self.row, weights);
+        }
+    }
+}
+
+/// So many rows of a matrix.
 #[inline(always)]
-fn add_rows<const N: usize>(x: [f32; N], rows: [&[f32]; N], out: &mut [f32]) {
-    let whole = out.len() / LANES * LANES;
-    let (sums, rest) = out.as_chunks_mut::<LANES>();
-    let blocks = rows.map(|row| row.as_chunks::<LANES>().0);
-    for (at, sums) in sums.iter_mut().enumerate() {
-        let mut new = *sums;
-        for (x, blocks) in x.iter().zip(blocks) {
-            for (sum, weight) in new.iter_mut().zip(&blocks[at]) {
-                *sum += x * weight;
-            }
-        }
-        *sums = new;
+fn rows_of<const N: usize>(matrix: &[f32], width: usize) -> [&[f32]; N] {
+    let mut rows: [&[f32]; N] = [&[]; N];
+    for (row, numbers) in rows.iter_mut().zip(matrix.chunks_exact(width.max(1))) {
+        *row = numbers;
     }
-    for (at, sum) in rest.iter_mut().enumerate() {
-        for (x, row) in x.iter().zip(rows) {
-            *sum += x * row[whole + at];
-        }
-    }
+    rows
 }
 
 #[cfg(test)]

@@ -3,28 +3,25 @@
 
 use attention_core::{
     CausalAlignment,
-    host::{self, Head, Rows},
+    host::{self, Heads, Numbers, Rows, Size},
 };
 use attention_kernels::{modification::Modification, softmax::Engine};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType};
 use burn_flex::{FlexTensor, Layout};
+use half::{bf16, f16};
 
 use super::super::{
     output_shapes,
     values::{Call, Inputs, Output},
 };
 
-/// The output of one query in f32, if there is nothing between its products but the scale.
+/// The output of one query, if there is nothing between its products but the scale.
 pub(super) fn forward(inputs: &Inputs<Flex>, call: &Call) -> Option<Output<Flex>> {
     let [batch, heads, seq_q, head_dim] = inputs.query.shape().dims();
     let [_, kv_heads, seq_kv, _] = inputs.key.shape().dims();
     let [_, value_heads, _, value_dim] = inputs.value.shape().dims();
     let tensors = [&inputs.query, &inputs.key, &inputs.value];
-    let whole_rows = |tensor: &&FlexTensor| {
-        let layout = tensor.layout();
-        layout.has_positive_strides() && layout.strides()[3] == 1
-    };
     let plain = inputs.mask.as_option().is_none()
         && inputs.bias.as_option().is_none()
         && call.modification == Modification::default()
@@ -33,54 +30,77 @@ pub(super) fn forward(inputs: &Inputs<Flex>, call: &Call) -> Option<Output<Flex>
         && call.spec.causal != Some(CausalAlignment::TopLeft)
         && call.engine == Engine::Auto
         && !call.recorded;
-    let fits = seq_q == 1 && inputs.query.dtype() == DType::F32 && tensors.iter().all(whole_rows);
-    if !plain || !fits {
+    if !plain || seq_q != 1 {
         return None;
     }
-    let (query, key, value) = (
-        Strided::of(&inputs.query),
-        Strided::of(&inputs.key),
-        Strided::of(&inputs.value),
-    );
+    let [query, key, value] = tensors.map(Strided::of);
+    let (query, key, value) = (query?, key?, value?);
     let scale = call.spec.scale_for(head_dim) as f32;
-    let (out, lse) = host::attend(batch * heads, seq_kv, value_dim, scale, |index| {
+    let size = Size {
+        heads: batch * heads,
+        // Key heads that share their values come after each other too.
+        sharing: heads / kv_heads,
+        keys: seq_kv,
+        value_dim,
+    };
+    let (out, lse) = host::attend(size, scale, &|index| {
         let (sequence, head) = (index / heads, index % heads);
-        Head {
-            query: &query.head(sequence, head).numbers[..head_dim],
-            keys: key.head(sequence, head / (heads / kv_heads)),
-            values: value.head(sequence, head / (heads / value_heads)),
+        Heads {
+            queries: query.rows(sequence, head, 1),
+            keys: key.rows(sequence, head / (heads / kv_heads), 2),
+            values: value.rows(sequence, head / (heads / value_heads), 2),
         }
     });
+    let dtype = inputs.query.dtype();
+    let out = match dtype {
+        DType::F16 => Bytes::from_elems::<f16>(out.into_iter().map(f16::from_f32).collect()),
+        DType::BF16 => Bytes::from_elems::<bf16>(out.into_iter().map(bf16::from_f32).collect()),
+        _ => Bytes::from_elems(out),
+    };
     let (out_shape, lse_shape) =
         output_shapes([batch, heads, seq_q, head_dim], inputs.value.shape().dims());
-    let tensor = |numbers, layout| FlexTensor::new(Bytes::from_elems(numbers), layout, DType::F32);
     Some(Output {
-        out: tensor(out, Layout::contiguous(out_shape.into())),
-        lse: tensor(lse, Layout::contiguous(lse_shape.into())),
+        out: FlexTensor::new(out, Layout::contiguous(out_shape.into()), dtype),
+        lse: FlexTensor::new(
+            Bytes::from_elems(lse),
+            Layout::contiguous(lse_shape.into()),
+            DType::F32,
+        ),
     })
 }
 
 /// A tensor of four dimensions whose rows lie whole in memory.
 struct Strided<'a> {
-    numbers: &'a [f32],
+    numbers: Numbers<'a>,
     strides: [usize; 4],
     width: usize,
 }
 
 impl<'a> Strided<'a> {
-    fn of(tensor: &'a FlexTensor) -> Self {
+    fn of(tensor: &'a FlexTensor) -> Option<Self> {
         let layout = tensor.layout();
-        Self {
-            numbers: &tensor.storage::<f32>()[layout.start_offset()..],
+        if !layout.has_positive_strides() || layout.strides()[3] != 1 {
+            return None;
+        }
+        let numbers = match tensor.dtype() {
+            DType::F32 => Numbers::F32(tensor.storage()),
+            DType::F16 => Numbers::F16(tensor.storage()),
+            DType::BF16 => Numbers::BF16(tensor.storage()),
+            _ => return None,
+        };
+        Some(Self {
+            numbers: numbers.from(layout.start_offset()),
             strides: std::array::from_fn(|axis| layout.strides()[axis].unsigned_abs()),
             width: layout.shape()[3],
-        }
+        })
     }
 
-    fn head(&self, sequence: usize, head: usize) -> Rows<'a> {
+    /// The rows of a sequence from a head on, along an axis: of heads or of tokens.
+    fn rows(&self, sequence: usize, head: usize, axis: usize) -> Rows<'a> {
+        let start = sequence * self.strides[0] + head * self.strides[1];
         Rows {
-            numbers: &self.numbers[sequence * self.strides[0] + head * self.strides[1]..],
-            step: self.strides[2],
+            numbers: self.numbers.from(start),
+            step: self.strides[axis],
             width: self.width,
         }
     }
