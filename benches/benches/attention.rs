@@ -3,7 +3,10 @@
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 
 use attention_models::{
-    cli::bench::workload::{Contender, Scale, Workload, shapes},
+    cli::bench::{
+        shape::{Scale, shapes},
+        workload::{Contender, Workload},
+    },
     device::DeviceKind,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -9,7 +9,8 @@ use burn::tensor::{Device, Tensor};
 use super::{
     measure::{Turn, measure, queue},
     report::{heading, milliseconds},
-    workload::{Contender, Scale, Shape, Workload},
+    shape::{Scale, Shape},
+    workload::{Contender, Workload},
 };
 use crate::{
     cli::{progress, table::Table},
@@ -98,18 +99,15 @@ pub fn run(kind: DeviceKind, quick: bool, filter: Option<&str>) -> Result<()> {
             let shape = Shape {
                 batch: 1,
                 heads: HEADS,
+                kv_heads: HEADS,
                 head_dim: 64,
+                queries: subject.seq,
                 seq: subject.seq,
                 dtype: DType::F32,
                 causal: subject.causal,
                 backward,
             };
-            let pass = if backward {
-                "forward+backward"
-            } else {
-                "forward"
-            };
-            let name = format!("N{} {pass} {}", subject.seq, subject.name);
+            let name = format!("N{} {} {}", subject.seq, shape.pass(), subject.name);
             bar.inc(1);
             if filter.is_some_and(|part| !name.contains(part)) {
                 continue;

@@ -15,9 +15,9 @@ use cubek::attention::forward::{
     launch::{BlueprintStrategy, Strategy, launch_ref},
 };
 
-use super::workload::{Shape, Workload};
+use super::{shape::Shape, workload::Workload};
 
-/// The forward pass of a shape on a device.
+/// The forward pass of a shape on a device, whose queries are as many as its keys.
 pub struct UnitKernel {
     shape: Shape,
     client: Client,
@@ -78,7 +78,7 @@ impl UnitKernel {
     }
 
     fn bind(&self, handle: &Handle) -> TensorBinding {
-        let [batch, heads, seq, dim] = self.shape.dims();
+        let [[batch, heads, seq, dim], ..] = self.shape.dims();
         TensorBinding {
             handle: handle.clone().binding(),
             strides: Strides::new(&[heads * seq * dim, seq * dim, dim, 1]),

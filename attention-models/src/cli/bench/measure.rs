@@ -7,7 +7,10 @@ use attention_core::DType;
 use burn::tensor::{Distribution, Tensor};
 use cubecl::{MemoryScope, client::Client};
 
-use super::workload::{Scale, Workload, wait};
+use super::{
+    shape::Scale,
+    workload::{Workload, wait},
+};
 use crate::{cli::verify::burn_dtype, device::DeviceKind};
 
 /// Each contender has this many turns in the time of a shape, or as many as [`FEWEST_ROUNDS`] where that is too short.

@@ -9,6 +9,7 @@ mod page;
 mod peers;
 mod plots;
 mod report;
+pub mod shape;
 mod startup;
 mod tuned;
 pub mod workload;
@@ -28,7 +29,8 @@ use machine::Machine;
 use measure::{Turn, measure, product_rate, queue, repeat};
 use peers::{Peers, Subject};
 use report::{Line, Report, Who};
-use workload::{Contender, Scale, Shape, Workload, shapes};
+use shape::{Pass, Scale, Shape, shapes};
+use workload::{Contender, Workload};
 
 use crate::{
     cli::progress,
@@ -192,7 +194,8 @@ fn measure_shape(
     let elsewhere = kind != DeviceKind::Cpu;
     let burn = elsewhere.then(|| Workload::new(shape, Contender::Burn, &here));
     let burn = burn.filter(|burn| runs(Who::Burn, shape, kind, burn.check()));
-    let unit = (elsewhere && cores && !shape.backward).then(|| UnitKernel::new(&ours, &client));
+    let unit = elsewhere && cores && shape.pass() == Pass::Forward;
+    let unit = unit.then(|| UnitKernel::new(&ours, &client));
     let unit = unit.filter(|unit| runs(Who::Cubek, shape, kind, unit.run()));
     let contenders = [
         (Who::Ours, Some(&ours)),

@@ -9,7 +9,7 @@ use super::{
     machine::Machine,
     plots,
     report::{Report, Who},
-    workload::Scale,
+    shape::{Pass, Scale},
     write,
 };
 use crate::device::DeviceKind;
@@ -84,13 +84,10 @@ fn ratios(report: &Report) -> String {
     markdown_row(&mut text, &headings);
     markdown_row(&mut text, &vec!["---"; headings.len()]);
     for dtype in dtypes(report) {
-        for (pass, backward) in [("forward", false), ("forward+backward", true)] {
+        for pass in Pass::ALL {
             let mut cells = vec![format!("{dtype} {pass}")];
             cells.extend(peers.iter().map(|peer| {
-                let of = |line: &&super::Line| {
-                    (line.shape.dtype, line.shape.backward) == (dtype, backward)
-                };
-                let lines = report.lines.iter().filter(of);
+                let lines = report.lines_of(dtype, pass);
                 spread(lines.filter_map(|line| line.times_as_fast(*peer)).collect())
             }));
             markdown_row(&mut text, &cells);

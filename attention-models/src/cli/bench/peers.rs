@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     measure::{Turn, rate},
     report::Who,
-    workload::Scale,
+    shape::Scale,
 };
 use crate::device::DeviceKind;
 

@@ -6,7 +6,10 @@ use anyhow::{Result, anyhow};
 use attention_core::DType;
 use plotters::{coord::Shift, prelude::*};
 
-use super::report::{Line, Report, Who};
+use super::{
+    report::{Line, Report, Who},
+    shape::{Pass, Shape},
+};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -41,41 +44,55 @@ pub struct Panel {
     pub line: f64,
 }
 
-/// Operations a second of everyone, a group of bars for each shape, forward above forward+backward.
+/// Operations a second of everyone, a group of bars for each shape, forward above forward+backward; below, bytes a
+/// second of decoding.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn bars(report: &Report, dtype: DType, file: &Path) -> Result<()> {
     let everyone: Vec<_> = [Who::Ours].into_iter().chain(report.peers()).collect();
-    let panel = |backward| {
-        let of_panel = |line: &&Line| (line.shape.dtype, line.shape.backward) == (dtype, backward);
-        let lines = report.lines.iter().filter(of_panel);
-        let pass = if backward {
-            "forward + backward"
-        } else {
-            "forward"
+    let panel = |pass| {
+        let rate = match pass {
+            Pass::Decoding => Line::byte_rate,
+            Pass::Forward | Pass::Backward => Line::rate,
+        };
+        let (unit, roof) = match pass {
+            Pass::Decoding => ("GB/s", report.bandwidth),
+            Pass::Forward | Pass::Backward => ("GFLOP/s", report.product(dtype)),
+        };
+        let group = |line: &Line| Group {
+            labels: labels(&line.shape),
+            bars: everyone
+                .iter()
+                .filter_map(|who| Some((*who, rate(line, *who)? / 1e9)))
+                .collect(),
         };
         Panel {
-            title: format!("{} {dtype}, {pass}: GFLOP/s, more is faster", report.kind),
-            groups: lines.map(|line| group(line, &everyone)).collect(),
-            line: report.product(dtype) / 1e9,
+            title: format!("{} {dtype}, {pass}: {unit}, more is faster", report.kind),
+            groups: report.lines_of(dtype, pass).map(group).collect(),
+            line: roof / 1e9,
         }
     };
-    let explained = "line: the fastest matrix product measured";
-    panels(&[panel(false), panel(true)], &everyone, explained, file)
+    let measured = Pass::ALL.map(panel);
+    let measured: Vec<_> = measured
+        .into_iter()
+        .filter(|panel| !panel.groups.is_empty())
+        .collect();
+    let explained = "line: the fastest matrix product measured, or memory";
+    panels(&measured, &everyone, explained, file)
 }
 
-fn group(line: &Line, everyone: &[Who]) -> Group {
-    let shape = line.shape;
+fn labels(shape: &Shape) -> Vec<String> {
     let causal = if shape.causal { " causal" } else { "" };
-    let rate = |who: &Who| Some((*who, line.rate(*who)? / 1e9));
-    Group {
-        labels: vec![
-            format!("N{}", shape.seq),
-            format!("D{}{causal}", shape.head_dim),
-        ],
-        bars: everyone.iter().filter_map(rate).collect(),
-    }
+    let heads = if shape.pass() == Pass::Decoding {
+        format!(" H{}/{}", shape.heads, shape.kv_heads)
+    } else {
+        String::new()
+    };
+    vec![
+        format!("N{}{heads}", shape.seq),
+        format!("D{}{causal}", shape.head_dim),
+    ]
 }
 
 /// Panels above each other, then who is who and what the line is.

@@ -6,7 +6,10 @@ use anyhow::Result;
 use attention_core::DType;
 use serde_json::{Map, Value, json};
 
-use super::{machine::Machine, workload::Shape};
+use super::{
+    machine::Machine,
+    shape::{Pass, Shape},
+};
 use crate::{cli::table::Table, device::DeviceKind};
 
 /// Whose attention was measured.
@@ -89,6 +92,12 @@ impl Line {
         self.time(who).map(|time| flops / time.as_secs_f64())
     }
 
+    /// Bytes a second, of those that have to be read and written.
+    pub fn byte_rate(&self, who: Who) -> Option<f64> {
+        let bytes = self.shape.cost().bytes as f64;
+        self.time(who).map(|time| bytes / time.as_secs_f64())
+    }
+
     /// How many times as fast as this peer ours is.
     pub fn times_as_fast(&self, peer: Who) -> Option<f64> {
         Some(self.time(peer)?.as_secs_f64() / self.time(Who::Ours)?.as_secs_f64())
@@ -129,6 +138,12 @@ impl Report {
         let twice = |who: &Who| *who == Who::Flex && self.kind == DeviceKind::Cpu;
         let peers = Who::PEERS.into_iter();
         peers.filter(|who| ran(who) && !twice(who)).collect()
+    }
+
+    /// The lines of a dtype and a pass.
+    pub fn lines_of(&self, dtype: DType, pass: Pass) -> impl Iterator<Item = &Line> {
+        let of = move |line: &&Line| (line.shape.dtype, line.shape.pass()) == (dtype, pass);
+        self.lines.iter().filter(of)
     }
 
     /// Operations a second of the matrix product, 0 where it was not measured.
@@ -198,7 +213,9 @@ fn json_line(line: &Line) -> Value {
     let mut object = Map::new();
     object.insert("batch".into(), json!(shape.batch));
     object.insert("heads".into(), json!(shape.heads));
+    object.insert("kv_heads".into(), json!(shape.kv_heads));
     object.insert("head_dim".into(), json!(shape.head_dim));
+    object.insert("queries".into(), json!(shape.queries));
     object.insert("seq".into(), json!(shape.seq));
     object.insert("dtype".into(), json!(shape.dtype));
     object.insert("causal".into(), json!(shape.causal));

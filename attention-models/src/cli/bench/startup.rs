@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::{
     report::heading,
-    workload::{Contender, Shape, Workload},
+    shape::Shape,
+    workload::{Contender, Workload},
 };
 use crate::{cli::table::Table, device::DeviceKind};
 

@@ -7,7 +7,8 @@ use anyhow::Result;
 use super::{
     measure::{Turn, measure, queue},
     report::{heading, milliseconds},
-    workload::{Contender, Scale, Shape, Workload},
+    shape::{Scale, Shape},
+    workload::{Contender, Workload},
 };
 use crate::{
     cli::{progress, table::Table},

@@ -20,7 +20,7 @@ use mixes::Mixes;
 
 use super::bench::{
     measure::{bandwidth, product_rate},
-    workload::{Scale, shapes},
+    shape::{Scale, shapes},
 };
 use crate::{
     cli::table::Table,
@@ -102,7 +102,7 @@ pub fn run(args: &RooflineArgs) -> Result<()> {
     Ok(())
 }
 
-/// The shapes of `attention bench`, and one query that meets many keys.
+/// The shapes of `attention bench`.
 fn cases() -> Vec<Case> {
     // bf16 is as f16 on all of these devices.
     let shapes = [Scale::Cores, Scale::Chip].map(|scale| shapes(scale, false));
@@ -119,22 +119,6 @@ fn cases() -> Vec<Case> {
             backward: shape.backward,
         })
         .collect();
-    let decoded = cases
-        .iter()
-        .filter(|case| case.problem.seq_q == 4096 && case.spec.causal.is_none() && !case.backward);
-    let decoded: Vec<_> = decoded
-        .map(|case| Case {
-            name: format!("{} decode, one query", case.name),
-            problem: AttentionProblem {
-                seq_q: 1,
-                ..case.problem
-            },
-            spec: case.spec,
-            dtype: case.dtype,
-            backward: false,
-        })
-        .collect();
-    cases.extend(decoded);
     cases.sort_by_key(|case| case.dtype != DType::F16);
     cases
 }

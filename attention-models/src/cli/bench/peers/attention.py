@@ -1,5 +1,18 @@
-"""Attention; WHAT is the device, a shape (batch, heads, seq, head_dim, dtype, causal, backward), and the `runs` of it
-for each wait, which are timed as one."""
+"""Attention; WHAT is the device, a shape (batch, heads, kv_heads, queries, seq, head_dim, dtype, causal, backward), and
+the `runs` of it for each wait, which are timed as one."""
+
+
+def dims(shape):
+    """`[batch, heads, seq, head_dim]` of the query, the key and the value."""
+    queries, tokens = (
+        [shape[name] for name in ("batch", heads, length, "head_dim")]
+        for heads, length in (("heads", "queries"), ("kv_heads", "seq"))
+    )
+    return queries, tokens, tokens
+
+
+def grouped(shape):
+    return shape["heads"] != shape["kv_heads"]
 
 
 class Torch:
@@ -20,10 +33,10 @@ class Torch:
         torch, device = self.torch, shape["device"]
         if device == "cuda" and not torch.cuda.is_available():
             raise Refused("this torch has no GPU")
-        dims = [shape[name] for name in ("batch", "heads", "seq", "head_dim")]
         dtype, backward, runs = self.dtype(shape["dtype"]), shape["backward"], shape["runs"]
         inputs = [
-            torch.randn(dims, device=device).to(dtype).requires_grad_(backward) for _ in range(3)
+            torch.randn(size, device=device).to(dtype).requires_grad_(backward)
+            for size in dims(shape)
         ]
         attend = torch.nn.functional.scaled_dot_product_attention
 
@@ -31,7 +44,7 @@ class Torch:
             for _ in range(runs):
                 for tensor in inputs:
                     tensor.grad = None
-                out = attend(*inputs, is_causal=shape["causal"])
+                out = attend(*inputs, is_causal=shape["causal"], enable_gqa=grouped(shape))
                 if backward:
                     out.sum().backward()
             if device == "cuda":
@@ -70,6 +83,8 @@ class OnnxRuntime:
             "Attention": self.standard,
             "MatMul, Softmax, MatMul": self.composed,
         }
+        if grouped(shape):
+            graphs = {"Attention": self.standard}
         best = None
         for name, graph in graphs.items():
             session, inputs = graph(shape)
@@ -84,11 +99,11 @@ class OnnxRuntime:
     def element(self, shape):
         return {"f32": self.numpy.float32, "f16": self.numpy.float16}[shape["dtype"]]
 
-    def inputs(self, shape, dims):
+    def inputs(self, shape, sizes):
         random = self.numpy.random.default_rng(0)
         return {
-            name: random.standard_normal(dims, dtype=self.numpy.float32).astype(self.element(shape))
-            for name in ("query", "key", "value")
+            name: random.standard_normal(size, dtype=self.numpy.float32).astype(self.element(shape))
+            for name, size in zip(("query", "key", "value"), sizes)
         }
 
     def fused(self, shape):
@@ -102,13 +117,14 @@ class OnnxRuntime:
             num_heads=shape["heads"],
             unidirectional=int(shape["causal"]),
         )
-        return self.session(shape, [node], [shape["batch"], shape["seq"], width])
+        sizes = [[shape["batch"], shape[seq], width] for seq in ("queries", "seq", "seq")]
+        return self.session(shape, [node], sizes)
 
     def standard(self, shape):
         node = self.onnx.helper.make_node(
             "Attention", ["query", "key", "value"], ["out"], is_causal=int(shape["causal"])
         )
-        return self.session(shape, [node], self.dims(shape))
+        return self.session(shape, [node], dims(shape))
 
     def composed(self, shape):
         make, number = self.onnx.helper.make_node, self.onnx.numpy_helper.from_array
@@ -128,18 +144,14 @@ class OnnxRuntime:
             make("Softmax", [nodes[-1].output[0]], ["weights"], axis=-1),
             make("MatMul", ["weights", "value"], ["out"]),
         ]
-        return self.session(shape, nodes, self.dims(shape), constants)
+        return self.session(shape, nodes, dims(shape), constants)
 
-    @staticmethod
-    def dims(shape):
-        return [shape[name] for name in ("batch", "heads", "seq", "head_dim")]
-
-    def session(self, shape, nodes, dims, constants=()):
+    def session(self, shape, nodes, sizes, constants=()):
         helper, opset = self.onnx.helper, self.onnx.helper.make_opsetid
         element = helper.np_dtype_to_tensor_dtype(self.numpy.dtype(self.element(shape)))
-        tensor = lambda name: helper.make_tensor_value_info(name, element, dims)
-        inputs = [tensor(name) for name in ("query", "key", "value")]
-        graph = helper.make_graph(nodes, "attention", inputs, [tensor("out")], constants)
+        tensor = lambda name, size: helper.make_tensor_value_info(name, element, size)
+        inputs = [tensor(name, size) for name, size in zip(("query", "key", "value"), sizes)]
+        graph = helper.make_graph(nodes, "attention", inputs, [tensor("out", sizes[0])], constants)
         model = helper.make_model(graph, opset_imports=[opset("", 23), opset("com.microsoft", 1)])
         model.ir_version = 11
         options = self.runtime.SessionOptions()
@@ -148,7 +160,7 @@ class OnnxRuntime:
         session = self.runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        return session, self.inputs(shape, dims)
+        return session, self.inputs(shape, sizes)
 
 
 PEERS = {"torch": Torch, "onnxruntime": OnnxRuntime}
