@@ -48,6 +48,8 @@ pub(crate) struct Blueprint {
     pub tile_per_unit: bool,
     /// Units of a cube.
     pub units: usize,
+    /// A cube is a tile, which the first unit to come to it claims: see [`Claims`].
+    pub claims_tiles: bool,
     pub exponential: Exponential,
     /// Query heads per key head.
     pub group: usize,
@@ -65,6 +67,13 @@ pub(crate) struct Blueprint {
     pub bias_uniform: bool,
     /// Blocks of the map that says which tokens to visit.
     pub blocks: Option<Blocks>,
+}
+
+/// How many units have come to each cube, where units are cores: the first has the tile. A slow core, or one that
+/// somebody else uses too, comes first to fewer.
+#[derive(CubeType, CubeLaunch)]
+pub(crate) struct Claims {
+    pub arrivals: Box<[Atomic<u32>]>,
 }
 
 /// Which gradients a key walk computes. Both at once shares the recomputed weights; one at a time

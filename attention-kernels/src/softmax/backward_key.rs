@@ -9,10 +9,10 @@
 use cubecl::prelude::*;
 
 use super::{
-    args::{Blueprint, KeyGradients, Layouts, ScoreTable, Sizes},
+    args::{Blueprint, Claims, KeyGradients, Layouts, ScoreTable, Sizes},
     delta::{DELTA, FACTOR, LSE, STATS},
     key_walk::KeyWalk,
-    rows::{OwnedRows, own_rows, remaining, tile_count, tile_index, value_head},
+    rows::{OwnedRows, is_claimed, own_rows, remaining, tile_count, tile_index, value_head},
     score::weight,
 };
 use crate::{
@@ -40,6 +40,7 @@ pub(crate) fn attention_backward_key<
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
+    claims: ComptimeOption<Claims>,
     mut grad_key: ComptimeOption<Box<[Vector<T, W>]>>,
     mut grad_value: ComptimeOption<Box<[Vector<T, WV>]>>,
     layouts: Layouts,
@@ -55,7 +56,7 @@ pub(crate) fn attention_backward_key<
 ) {
     let layouts = layouts.packed(blueprint);
     let tile = tile_index(blueprint);
-    if tile < tile_count::<N>(sizes.seq_kv, blueprint) {
+    if is_claimed(&claims) && tile < tile_count::<N>(sizes.seq_kv, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_kv, blueprint);
         let walk = KeyWalk::<T, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
         let config = comptime!(blueprint.tile);

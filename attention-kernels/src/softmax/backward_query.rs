@@ -7,11 +7,11 @@
 use cubecl::prelude::*;
 
 use super::{
-    args::{Blueprint, Layouts, ScoreTable, Sizes},
+    args::{Blueprint, Claims, Layouts, ScoreTable, Sizes},
     delta::{DELTA, FACTOR, GRAD_LSE, STATS, lane_stats},
     query_rows::QueryRows,
     query_walk::QueryWalk,
-    rows::{own_rows, remaining, tile_count, tile_index},
+    rows::{is_claimed, own_rows, remaining, tile_count, tile_index},
     score::weight,
     step_sum::StepSum,
 };
@@ -40,6 +40,7 @@ pub(crate) fn attention_backward_query<
     mask: ComptimeOption<ScoreTable<M>>,
     bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
+    claims: ComptimeOption<Claims>,
     grad_query: &mut [Vector<T, W>],
     layouts: Layouts,
     sizes: Sizes,
@@ -53,7 +54,7 @@ pub(crate) fn attention_backward_query<
 ) {
     let layouts = layouts.packed(blueprint);
     let tile = tile_index(blueprint);
-    if tile < tile_count::<N>(sizes.seq_q, blueprint) {
+    if is_claimed(&claims) && tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
         let walk = QueryWalk::<T, M, N>::new(
             &own,

@@ -9,7 +9,7 @@ use cubecl::{
 };
 
 use super::{
-    args::{LayoutLaunch, LayoutsLaunch, ScoreTableLaunch},
+    args::{ClaimsLaunch, LayoutLaunch, LayoutsLaunch, ScoreTableLaunch},
     plan::Plan,
     tensors::{BackwardInputs, Inputs},
 };
@@ -156,6 +156,26 @@ pub(crate) fn check_flat(
 /// Cubes for tiles over the `rows` rows of each head: one head per y, one batch element per z.
 pub(crate) fn cubes(plan: &Plan, batch: usize, heads: usize, rows: usize) -> CubeCount {
     CubeCount::new_3d(plan.cubes(rows, 1) as u32, heads as u32, batch as u32)
+}
+
+/// Nobody's claims to the tiles of a launch, where its units claim them.
+pub(crate) fn claims<O: From<Option<ClaimsLaunch>>>(
+    client: &Client,
+    plan: &Plan,
+    cubes: &CubeCount,
+) -> O {
+    let claims = match cubes {
+        CubeCount::Static(x, y, z) if plan.claims_tiles => {
+            let count = [x, y, z].map(|axis| *axis as usize).iter().product();
+            let zeros = zeros(client, count, WORDS[0]);
+            // SAFETY: there is a number for each cube.
+            Some(ClaimsLaunch::new(unsafe {
+                BufferArg::from_raw_parts(zeros, count)
+            }))
+        }
+        _ => None,
+    };
+    claims.into()
 }
 
 /// At least `count` cubes, within the 65535 per axis that every device has.

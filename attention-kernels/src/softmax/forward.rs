@@ -3,10 +3,12 @@
 use cubecl::prelude::*;
 
 use super::{
-    args::{Blueprint, Layout, ScoreTable, Sizes},
+    args::{Blueprint, Claims, Layout, ScoreTable, Sizes},
     exponential::exp_difference,
     query_walk::QueryWalk,
-    rows::{OwnedRows, key_head, own_rows, remaining, tile_count, tile_index, value_head},
+    rows::{
+        OwnedRows, is_claimed, key_head, own_rows, remaining, tile_count, tile_index, value_head,
+    },
     score::{HIDDEN, weight},
     split::{KeyPart, KeySplit},
 };
@@ -37,6 +39,7 @@ pub(crate) fn attention_forward<
     bias: ComptimeOption<ScoreTable<T>>,
     blocks: ComptimeOption<BlockList>,
     split: ComptimeOption<KeySplit>,
+    claims: ComptimeOption<Claims>,
     out: &mut [Vector<F, WV>],
     lse: &mut [f32],
     query_layout: Layout,
@@ -57,7 +60,7 @@ pub(crate) fn attention_forward<
     let value_layout = packed(&value_layout, blueprint.packed);
     let part = KeyPart::new(&split, tile_index(blueprint), &sizes);
     let tile = part.tile;
-    if tile < tile_count::<N>(sizes.seq_q, blueprint) {
+    if is_claimed(&claims) && tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
         let walk = QueryWalk::<T, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
         let config = comptime!(blueprint.tile);

@@ -70,6 +70,7 @@ type Launch = fn(&Setup, &Inputs, &Plan, &Output, Division);
 /// device busy.
 fn launch_in_parts(setup: &Setup, inputs: &Inputs, plan: &Plan, output: &Output, launch: Launch) {
     let inputs = &forward_operands(setup, inputs, plan);
+    let plan = &plan.claiming();
     let Some(parts) = setup.parts(plan, inputs) else {
         let whole = Division::new(setup, plan, None);
         return launch(setup, inputs, plan, output, whole);
@@ -114,6 +115,7 @@ fn launch_forward(
     let widths = setup.widths(plan, inputs, &[]);
     let [key, value] = setup.readable([&inputs.key, &inputs.value], &inputs.query);
     let rows = division.rows;
+    let claims = bind::claims(setup.client, plan, &division.cubes);
     // SAFETY: every lane's row and token is clamped to the problem's sizes, which the shapes of
     // the bound tensors have been checked against.
     unsafe {
@@ -134,6 +136,7 @@ fn launch_forward(
             table(inputs.bias.as_ref()),
             setup.block_list(inputs, 2),
             division.split.into(),
+            claims,
             BufferArg::from_raw_parts(output.out.clone(), rows * value_dim / widths.value),
             BufferArg::from_raw_parts(output.lse.clone(), rows),
             layout(&inputs.query, widths.head),

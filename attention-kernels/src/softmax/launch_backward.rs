@@ -151,11 +151,14 @@ fn launch_query(
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [key, value] = setup.readable([&forward.key, &forward.value], &forward.query);
     let rows = batch * heads * seq_q;
+    let plan = &plan.claiming();
+    let cubes = cubes(plan, batch, heads, seq_q);
+    let claims = bind::claims(setup.client, plan, &cubes);
     // SAFETY: as in `launch_forward`.
     unsafe {
         attention_backward_query::launch_unchecked(
             setup.client,
-            cubes(plan, batch, heads, seq_q),
+            cubes,
             CubeDim::new_1d(plan.units),
             address(setup, &inputs.multiplied()),
             plan.lanes,
@@ -171,6 +174,7 @@ fn launch_query(
             table(forward.mask.as_ref()),
             table(forward.bias.as_ref()),
             setup.block_list(forward, 2),
+            claims,
             BufferArg::from_raw_parts(grad.clone(), rows * head_dim / widths.head),
             bind::layouts(inputs, widths),
             setup.sizes(),
@@ -246,11 +250,14 @@ fn launch_key_walk(
     let keys = batch * kv_heads * seq_kv;
     let values = batch * value_heads * seq_kv;
     let owned_heads = if wanted.value { value_heads } else { kv_heads };
+    let plan = &plan.claiming();
+    let cubes = cubes(plan, batch, owned_heads, seq_kv);
+    let claims = bind::claims(setup.client, plan, &cubes);
     // SAFETY: as in `launch_forward`.
     unsafe {
         attention_backward_key::launch_unchecked(
             setup.client,
-            cubes(plan, batch, owned_heads, seq_kv),
+            cubes,
             CubeDim::new_1d(plan.units),
             address(setup, &inputs.multiplied()),
             plan.lanes,
@@ -269,6 +276,7 @@ fn launch_key_walk(
             table(forward.mask.as_ref()),
             table(forward.bias.as_ref()),
             setup.block_list(forward, 3),
+            claims,
             wanted
                 .key
                 .then(|| {

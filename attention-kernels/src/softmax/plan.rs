@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub units: u32,
     /// Units are cores, each with row tiles of its own.
     pub tile_per_unit: bool,
+    /// A core claims one as it comes to it, in place of having a share of them: see [`Claims`](super::args::Claims).
+    pub claims_tiles: bool,
     /// Groups that the registers have room for in the forward, where there are rows to fill them.
     pub most_groups: usize,
     /// One key walk gathers the sums of both gradients.
@@ -118,11 +120,17 @@ impl Plan {
     /// Cubes that cover so many rows, each so many times.
     pub fn cubes(&self, rows: usize, times: usize) -> usize {
         let tiles = self.tiles(rows) * times;
-        if self.tile_per_unit {
+        if self.tile_per_unit && !self.claims_tiles {
             tiles.div_ceil(self.units as usize)
         } else {
             tiles
         }
+    }
+
+    /// The same plan with tiles that cores claim, where units are cores.
+    pub fn claiming(mut self) -> Self {
+        self.claims_tiles = self.tile_per_unit && self.units > 1;
+        self
     }
 
     /// The same plan with steps that divide the blocks of every map.
@@ -179,6 +187,7 @@ impl Plan {
             lanes,
             units: cores.max(1),
             tile_per_unit: true,
+            claims_tiles: false,
             most_groups: if registers < 32 { 2 } else { 3 },
             both: true,
             exponential: Exponential::Polynomial,
@@ -221,6 +230,7 @@ impl Plan {
             lanes: 1,
             units: properties.hardware.max_units_per_cube.min(ROWS as u32),
             tile_per_unit: false,
+            claims_tiles: false,
             most_groups: 1,
             both: vectors,
             exponential: if software {

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::args::{Blueprint, Layout, Sizes};
+use super::args::{Blueprint, Claims, Layout, Sizes};
 use crate::tile::{RowTile, Spread, group_row, load_rows};
 
 /// The rows of one unit: queries of a head in the query walks, keys of a head in the key walk.
@@ -64,16 +64,28 @@ fn rows_per_tile<N: Size>(#[comptime] blueprint: Blueprint) -> comptime_type!(us
     )
 }
 
-/// The tile of its head that this unit works on. Where units have tiles of their own, they take
+/// The tile of its head that this unit works on, or may claim. Where units have tiles of their own, they take
 /// turns from head to head, so that heads with few tiles keep all of them busy.
 #[cube]
 pub(crate) fn tile_index(#[comptime] blueprint: Blueprint) -> usize {
-    if comptime!(blueprint.tile_per_unit) {
+    if comptime!(blueprint.tile_per_unit && !blueprint.claims_tiles) {
         let turn = UNIT_POS as usize + CUBE_POS_Y as usize + CUBE_POS_Z as usize;
         CUBE_POS_X as usize * blueprint.units + turn % blueprint.units
     } else {
         CUBE_POS_X as usize
     }
+}
+
+/// Whether this unit is to work on its tile.
+#[cube]
+pub(crate) fn is_claimed(claims: &ComptimeOption<Claims>) -> bool {
+    let mut own = true.runtime();
+    #[comptime]
+    match claims {
+        ComptimeOption::Some(claims) => own = claims.arrivals[CUBE_POS].fetch_add(1) == 0,
+        ComptimeOption::None => {}
+    }
+    own
 }
 
 /// How many tiles cover the `seq` rows of a head.

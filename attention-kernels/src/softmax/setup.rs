@@ -217,6 +217,7 @@ impl<'a> Setup<'a> {
             head_dim: self.problem.head_dim,
             value_dim: self.problem.value_dim,
             tile_per_unit: plan.tile_per_unit,
+            claims_tiles: plan.claims_tiles,
             units: plan.units as usize,
             exponential: plan.exponential,
             group: self.problem.group_size(),

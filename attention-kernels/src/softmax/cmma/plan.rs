@@ -67,6 +67,7 @@ pub(crate) fn fragment_plan(
             lanes: 1,
             units: tile.units() as u32,
             tile_per_unit: false,
+            claims_tiles: false,
             most_groups: 1,
             both: both.is_some(),
             exponential: if is_software(properties) {

@@ -216,6 +216,7 @@ fn plan(
         lanes: 1,
         units: units as u32,
         tile_per_unit: false,
+        claims_tiles: false,
         most_groups: 1,
         both: problem.head_dim + problem.value_dim <= DIMS_OF_BOTH,
         exponential: Exponential::Native,
