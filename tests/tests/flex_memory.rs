@@ -1,5 +1,10 @@
 //! What attention on flex keeps in the CPU runtime's memory, and for how long.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use attention_models::{device::DeviceKind, ops::attention};
 use burn::tensor::{Device, Distribution, Tensor};
 use cubecl::MemoryScope;
@@ -24,6 +29,17 @@ fn in_use() -> u64 {
         .expect("the processor is always there");
     let report = client.memory_report(MemoryScope::CurrentStream);
     report.usage().bytes_in_use
+}
+
+/// A worker says that its part of a launch is done before it lets go of the buffers: a busy machine may come in
+/// between.
+fn assert_frees_down_to(most: u64) {
+    let clock = Instant::now();
+    while in_use() > most {
+        let waited = clock.elapsed();
+        assert!(waited < Duration::from_secs(20), "{} bytes stay", in_use());
+        thread::yield_now();
+    }
 }
 
 #[test]
@@ -91,10 +107,10 @@ fn training_steps_free_what_they_kept_and_inference_keeps_nothing() {
     for _ in 0..5 {
         step();
     }
-    assert!(in_use() <= first, "{} bytes after {first}", in_use());
+    assert_frees_down_to(first);
 
     let x = random(&Device::flex());
     let out = attention(x.clone(), x.clone(), x.clone(), Default::default());
     drop(out);
-    assert_eq!(in_use(), 0);
+    assert_frees_down_to(0);
 }
