@@ -30,7 +30,7 @@ use crate::{
 /// Predict the time of attention on GPUs from their data sheets, and on a device at hand from what it measures
 #[derive(Debug, Args)]
 pub struct RooflineArgs {
-    /// Only shapes whose name contains this, such as `D64 N1024 f16 causal` or `decode`
+    /// Only shapes whose name contains this, such as `D64 N1024 f16 causal` or `decoding`
     #[arg(long, value_name = "S", default_value = "")]
     shape: String,
     /// Also measure this device's rates and predict for it
