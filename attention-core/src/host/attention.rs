@@ -7,55 +7,41 @@ use pulp::{Arch, Simd, WithSimd};
 use super::{
     cores::{LEAST, in_parts, share},
     functions::{exp, sum},
+    numbers::Number,
     vectors::{add_rows, largest, product},
 };
 
-/// Numbers as a tensor stores them.
+/// The numbers of queries, keys and values.
 #[derive(Debug, Clone, Copy)]
 pub enum Numbers<'a> {
     /// Of 32 bits.
-    F32(&'a [f32]),
+    F32([&'a [f32]; 3]),
     /// Of IEEE 754's 16.
-    F16(&'a [f16]),
+    F16([&'a [f16]; 3]),
     /// The upper 16 of 32.
-    BF16(&'a [bf16]),
+    BF16([&'a [bf16]; 3]),
 }
 
-impl Numbers<'_> {
-    /// Those from this one on.
-    ///
-    /// # Panics
-    /// If there are not so many.
-    #[must_use]
-    pub fn from(self, start: usize) -> Self {
-        match self {
-            Self::F32(numbers) => Self::F32(&numbers[start..]),
-            Self::F16(bits) => Self::F16(&bits[start..]),
-            Self::BF16(bits) => Self::BF16(&bits[start..]),
-        }
-    }
-}
-
-/// Rows of numbers, evenly spaced in memory.
+/// Rows, evenly spaced among the numbers of a tensor.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows<'a> {
-    /// From the first row on.
-    pub numbers: Numbers<'a>,
+pub struct Rows {
+    /// Where the first row begins.
+    pub start: usize,
     /// From the start of a row to that of the next.
     pub step: usize,
     /// Numbers of a row.
     pub width: usize,
 }
 
-/// What heads attend with that share their keys, of one type of numbers.
+/// What heads attend with that share their keys.
 #[derive(Debug, Clone, Copy)]
-pub struct Heads<'a> {
+pub struct Heads {
     /// A row for each head, as wide as the keys.
-    pub queries: Rows<'a>,
+    pub queries: Rows,
     /// As many as there are values.
-    pub keys: Rows<'a>,
+    pub keys: Rows,
     /// As wide in all heads.
-    pub values: Rows<'a>,
+    pub values: Rows,
 }
 
 /// How much is attended to.
@@ -76,12 +62,26 @@ pub struct Size {
 /// on attend with.
 ///
 /// # Panics
-/// If rows are missing, their widths differ, or their types.
+/// If rows are missing or their widths differ.
 // Not generic: a crate that is built without optimisation would compile the loops for itself.
-pub fn attend<'a>(
+pub fn attend(
     size: Size,
     scale: f32,
-    heads: &(dyn Fn(usize) -> Heads<'a> + Sync),
+    numbers: Numbers,
+    heads: &(dyn Fn(usize) -> Heads + Sync),
+) -> (Vec<f32>, Vec<f32>) {
+    match numbers {
+        Numbers::F32(tensors) => attend_with(size, scale, tensors, heads),
+        Numbers::F16(tensors) => attend_with(size, scale, tensors, heads),
+        Numbers::BF16(tensors) => attend_with(size, scale, tensors, heads),
+    }
+}
+
+fn attend_with<N: Number>(
+    size: Size,
+    scale: f32,
+    tensors: [&[N]; 3],
+    heads: &(dyn Fn(usize) -> Heads + Sync),
 ) -> (Vec<f32>, Vec<f32>) {
     let value_dim = size.value_dim;
     let width = value_dim + 1;
@@ -94,7 +94,13 @@ pub fn attend<'a>(
             let alike = size.sharing - head % size.sharing;
             let these = rows.len().min(alike * width);
             let (own, rest) = rows.split_at_mut(these);
-            attend_heads(&heads(head), size, scale, own);
+            Arch::new().dispatch(Attend {
+                tensors,
+                heads: heads(head),
+                size,
+                scale,
+                rows: own,
+            });
             (rows, head) = (rest, head + alike);
         }
     });
@@ -103,47 +109,10 @@ pub fn attend<'a>(
     (out, rows().map(|row| row[value_dim]).collect())
 }
 
-/// Leaves the output of each head and its log-sum-exp in its row.
-fn attend_heads(heads: &Heads, size: Size, scale: f32, rows: &mut [f32]) {
-    assert_eq!(
-        heads.queries.width, heads.keys.width,
-        "widths of queries and keys"
-    );
-    let tensors = [heads.queries, heads.keys, heads.values].map(|rows| rows.numbers);
-    match tensors {
-        [Numbers::F32(q), Numbers::F32(k), Numbers::F32(v)] => {
-            attend_with([q, k, v], heads, size, scale, rows);
-        }
-        [Numbers::F16(q), Numbers::F16(k), Numbers::F16(v)] => {
-            attend_with([q, k, v], heads, size, scale, rows);
-        }
-        [Numbers::BF16(q), Numbers::BF16(k), Numbers::BF16(v)] => {
-            attend_with([q, k, v], heads, size, scale, rows);
-        }
-        _ => panic!("queries, keys and values are of one type"),
-    }
-}
-
-fn attend_with<N: Number>(
-    tensors: [&[N]; 3],
-    heads: &Heads,
-    size: Size,
-    scale: f32,
-    rows: &mut [f32],
-) {
-    Arch::new().dispatch(Attend {
-        tensors,
-        heads,
-        size,
-        scale,
-        rows,
-    });
-}
-
-/// Heads that share their keys, their numbers of one type.
+/// Heads that share their keys: leaves the output of each and its log-sum-exp in its row.
 struct Attend<'a, N> {
     tensors: [&'a [N]; 3],
-    heads: &'a Heads<'a>,
+    heads: Heads,
     size: Size,
     scale: f32,
     rows: &'a mut [f32],
@@ -171,6 +140,7 @@ impl<N: Number> Attend<'_, N> {
             keys,
             values,
         } = self.heads;
+        assert_eq!(queries.width, keys.width, "widths of queries and keys");
         let Size {
             keys: count,
             value_dim,
@@ -233,63 +203,8 @@ fn soften<S: Simd>(simd: S, scores: &mut [f32]) -> f32 {
 }
 
 #[inline(always)]
-fn row<'a, N>(numbers: &'a [N], rows: &Rows, index: usize) -> &'a [N] {
-    &numbers[index * rows.step..][..rows.width]
-}
-
-/// A number as it is stored.
-trait Number: Copy {
-    fn number(self) -> f32;
-
-    /// A row in f32: where it lies, or in a buffer that is as long or longer.
-    #[inline(always)]
-    fn widen<'a>(row: &'a [Self], buffer: &'a mut [f32]) -> &'a [f32] {
-        for (number, stored) in buffer.iter_mut().zip(row) {
-            *number = stored.number();
-        }
-        &buffer[..row.len()]
-    }
-}
-
-impl Number for f32 {
-    #[inline(always)]
-    fn number(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    fn widen<'a>(row: &'a [Self], _buffer: &'a mut [f32]) -> &'a [f32] {
-        row
-    }
-}
-
-impl Number for f16 {
-    #[inline(always)]
-    fn number(self) -> f32 {
-        from_f16(self)
-    }
-}
-
-impl Number for bf16 {
-    #[inline(always)]
-    fn number(self) -> f32 {
-        f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
-}
-
-/// As `f16::to_f32`, but vectors of them: sign and exponent move to their places in a number of 32 bits, whose
-/// exponent's bias is larger by 112.
-#[inline(always)]
-fn from_f16(number: f16) -> f32 {
-    const BIASES: f32 = f32::from_bits((112 + 127) << 23);
-    const INFINITE: u32 = 0x7f80_0000;
-    let moved = (i32::from(number.to_bits().cast_signed()) << 13).cast_unsigned() & 0x8fff_ffff;
-    let finite = f32::from_bits(moved) * BIASES;
-    if finite.abs() < 65536.0 {
-        finite
-    } else {
-        f32::from_bits(finite.to_bits() | INFINITE)
-    }
+fn row<N>(numbers: &[N], rows: Rows, index: usize) -> &[N] {
+    &numbers[rows.start + index * rows.step..][..rows.width]
 }
 
 #[cfg(test)]
@@ -307,23 +222,24 @@ mod tests {
         let products = [2.5f64, 1.95, -2.1].map(|product| 0.5 * product);
         let weights = products.map(f64::exp);
         let sum: f64 = weights.iter().sum();
-        let rows = |numbers, step, width| Rows {
-            numbers,
+        let rows = |step, width| Rows {
+            start: 0,
             step,
             width,
         };
         let head = Heads {
-            queries: rows(Numbers::F32(&query), 3, 3),
-            keys: rows(Numbers::F32(&keys), 5, 3),
-            values: rows(Numbers::F32(&values), 2, 2),
+            queries: rows(3, 3),
+            keys: rows(5, 3),
+            values: rows(2, 2),
         };
+        let numbers = Numbers::F32([&query, &keys, &values]);
         let size = Size {
             heads: 1,
             sharing: 1,
             keys: 3,
             value_dim: 2,
         };
-        let (out, lse) = attend(size, 0.5, &|_| head);
+        let (out, lse) = attend(size, 0.5, numbers, &|_| head);
         assert!((f64::from(lse[0]) - sum.ln()).abs() < 1e-6);
         for (column, out) in out.iter().enumerate() {
             let parts = weights.iter().zip(values.chunks(2));
@@ -337,30 +253,36 @@ mod tests {
     const HEADS: usize = 6;
 
     /// What `attend` makes of heads that share keys or that do not, whose rows are a vector and a bit.
-    fn attended(sharing: usize, numbers: [Numbers; 3]) -> (Vec<f32>, Vec<f32>) {
+    fn attended(sharing: usize, numbers: Numbers) -> (Vec<f32>, Vec<f32>) {
         let size = Size {
             heads: HEADS,
             sharing,
             keys: KEYS,
             value_dim: WIDTH,
         };
-        let [queries, keys, values] = numbers;
-        attend(size, 0.1, &|head| {
-            let tokens = head / sharing * KEYS * WIDTH;
-            let [queries, keys, values] =
-                [(queries, head * WIDTH), (keys, tokens), (values, tokens)].map(
-                    |(numbers, start)| Rows {
-                        numbers: numbers.from(start),
-                        step: WIDTH,
-                        width: WIDTH,
-                    },
-                );
+        let rows = |start| Rows {
+            start,
+            step: WIDTH,
+            width: WIDTH,
+        };
+        attend(size, 0.1, numbers, &|head| {
+            let tokens = rows(head / sharing * KEYS * WIDTH);
             Heads {
-                queries,
-                keys,
-                values,
+                queries: rows(head * WIDTH),
+                keys: tokens,
+                values: tokens,
             }
         })
+    }
+
+    /// All numbers as others.
+    fn as_others<A: Copy, B>(numbers: &[Vec<A>; 3], other: fn(A) -> B) -> [Vec<B>; 3] {
+        let all = |numbers: &Vec<A>| numbers.iter().map(|number| other(*number)).collect();
+        numbers.each_ref().map(all)
+    }
+
+    fn slices<N>(numbers: &[Vec<N>; 3]) -> [&[N]; 3] {
+        numbers.each_ref().map(Vec::as_slice)
     }
 
     /// Of queries, keys and values, as many as heads that share no keys have.
@@ -381,70 +303,43 @@ mod tests {
             heads.copied().collect()
         };
         let (all_keys, all_values) = (repeated(&keys), repeated(&values));
-        let shared = attended(3, [&queries, &keys, &values].map(|row| Numbers::F32(row)));
-        let own = attended(
-            1,
-            [&queries, &all_keys, &all_values].map(|row| Numbers::F32(row)),
-        );
+        let shared = attended(3, Numbers::F32([&queries, &keys, &values]));
+        let own = attended(1, Numbers::F32([&queries, &all_keys, &all_values]));
         assert_eq!(shared, own);
     }
 
     #[test]
     fn numbers_of_16_bits_attend_as_the_same_of_32() {
-        let f16 = numbers().map(|row| row.into_iter().map(f16::from_f32).collect::<Vec<_>>());
-        let same = f16
-            .each_ref()
-            .map(|row| row.iter().map(|x| x.to_f32()).collect::<Vec<_>>());
-        let found = attended(2, f16.each_ref().map(|row| Numbers::F16(row)));
-        assert_eq!(
-            found,
-            attended(2, same.each_ref().map(|row| Numbers::F32(row)))
-        );
-        let bf16 = numbers().map(|row| row.into_iter().map(bf16::from_f32).collect::<Vec<_>>());
-        let same = bf16
-            .each_ref()
-            .map(|row| row.iter().map(|x| x.to_f32()).collect::<Vec<_>>());
-        let found = attended(2, bf16.each_ref().map(|row| Numbers::BF16(row)));
-        assert_eq!(
-            found,
-            attended(2, same.each_ref().map(|row| Numbers::F32(row)))
-        );
-    }
-
-    #[test]
-    fn every_number_of_16_bits_is_read_as_what_it_is() {
-        for number in (0..=u16::MAX).map(f16::from_bits) {
-            let (read, expected) = (from_f16(number), number.to_f32());
-            assert!(
-                read.to_bits() == expected.to_bits() || read.is_nan() && expected.is_nan(),
-                "{:#x} is {expected}, not {read}",
-                number.to_bits()
-            );
-        }
+        let f16 = as_others(&numbers(), f16::from_f32);
+        let same = as_others(&f16, f16::to_f32);
+        let expected = attended(2, Numbers::F32(slices(&same)));
+        assert_eq!(attended(2, Numbers::F16(slices(&f16))), expected);
+        let bf16 = as_others(&numbers(), bf16::from_f32);
+        let same = as_others(&bf16, bf16::to_f32);
+        let expected = attended(2, Numbers::F32(slices(&same)));
+        assert_eq!(attended(2, Numbers::BF16(slices(&bf16))), expected);
     }
 
     #[test]
     fn heads_without_keys_get_nothing() {
-        let none = Rows {
-            numbers: Numbers::F32(&[]),
+        let rows = Rows {
+            start: 0,
             step: 2,
             width: 2,
         };
-        let head = Heads {
-            queries: Rows {
-                numbers: Numbers::F32(&[1.0; 6]),
-                ..none
-            },
-            keys: none,
-            values: none,
+        let heads = Heads {
+            queries: rows,
+            keys: rows,
+            values: rows,
         };
+        let numbers = Numbers::F32([&[1.0; 6], &[], &[]]);
         let size = Size {
             heads: 3,
             sharing: 3,
             keys: 0,
             value_dim: 2,
         };
-        let (out, lse) = attend(size, 1.0, &|_| head);
+        let (out, lse) = attend(size, 1.0, numbers, &|_| heads);
         assert_eq!((out, lse), (vec![0.0; 6], vec![f32::NEG_INFINITY; 3]));
     }
 }

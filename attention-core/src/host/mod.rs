@@ -4,6 +4,7 @@
 mod attention;
 mod cores;
 mod functions;
+mod numbers;
 mod patches;
 mod products;
 mod vectors;

@@ -48,7 +48,12 @@ fn by_inputs(row: &[f32], matrix: &[f32], out: &mut [f32]) {
         let start = first / outputs * inputs;
         let row = &row[start..(start + inputs).min(row.len())];
         let matrix = &matrix[start * outputs..];
-        Arch::new().dispatch(ByInputs { row, matrix, sums });
+        Arch::new().dispatch(Product {
+            row,
+            matrix,
+            order: Order::Inputs,
+            sums,
+        });
     });
     for part in sums.chunks_exact(outputs) {
         for (out, sum) in out.iter_mut().zip(part) {
@@ -62,7 +67,12 @@ fn by_outputs(row: &[f32], matrix: &[f32], out: &mut [f32]) {
     let inputs = row.len().max(1);
     in_parts(out, part(out.len(), matrix.len()), |first, sums| {
         let matrix = &matrix[first * inputs..];
-        Arch::new().dispatch(ByOutputs { row, matrix, sums });
+        Arch::new().dispatch(Product {
+            row,
+            matrix,
+            order: Order::Outputs,
+            sums,
+        });
     });
 }
 
@@ -75,46 +85,41 @@ fn part(count: usize, numbers: usize) -> usize {
     }
 }
 
-/// Adds the product of a row and as many rows of a matrix.
-struct ByInputs<'a> {
+/// Adds the product of a row and a matrix to sums, on one core.
+struct Product<'a> {
     row: &'a [f32],
     matrix: &'a [f32],
+    order: Order,
     sums: &'a mut [f32],
 }
 
-impl WithSimd for ByInputs<'_> {
+impl WithSimd for Product<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let outputs = self.sums.len();
-        let (whole, rest) = self.row.as_chunks::<ROWS>();
-        for (x, rows) in whole.iter().zip(self.matrix.chunks_exact(ROWS * outputs)) {
-            add_rows(simd, *x, rows_of(rows, outputs), self.sums);
-        }
-        let rows = self.matrix[whole.len() * ROWS * outputs..].chunks_exact(outputs);
-        for (x, row) in rest.iter().zip(rows) {
-            add_rows(simd, [*x], [row], self.sums);
+        match self.order {
+            Order::Inputs => add_inputs(simd, self.row, self.matrix, self.sums),
+            Order::Outputs => {
+                let rows = self.matrix.chunks_exact(self.row.len().max(1));
+                for (sum, weights) in self.sums.iter_mut().zip(rows) {
+                    *sum += product(simd, self.row, weights);
+                }
+            }
         }
     }
 }
 
-/// Adds the products of a row and each row of a matrix.
-struct ByOutputs<'a> {
-    row: &'a [f32],
-    matrix: &'a [f32],
-    sums: &'a mut [f32],
-}
-
-impl WithSimd for ByOutputs<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let rows = self.matrix.chunks_exact(self.row.len().max(1));
-        for (sum, weights) in self.sums.iter_mut().zip(rows) {
-            *sum += product(simd, self.row, weights);
-        }
+#[inline(always)]
+fn add_inputs<S: Simd>(simd: S, row: &[f32], matrix: &[f32], sums: &mut [f32]) {
+    let outputs = sums.len();
+    let (whole, rest) = row.as_chunks::<ROWS>();
+    for (x, rows) in whole.iter().zip(matrix.chunks_exact(ROWS * outputs)) {
+        add_rows(simd, *x, rows_of(rows, outputs), sums);
+    }
+    let rows = matrix[whole.len() * ROWS * outputs..].chunks_exact(outputs);
+    for (x, row) in rest.iter().zip(rows) {
+        add_rows(simd, [*x], [row], sums);
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn forward(inputs: &Inputs<Flex>, call: &Call) -> Option<Output<Flex>
     if !plain || seq_q != 1 {
         return None;
     }
+    let numbers = numbers_of(tensors)?;
     let [query, key, value] = tensors.map(Strided::of);
     let (query, key, value) = (query?, key?, value?);
     let scale = call.spec.scale_for(head_dim) as f32;
@@ -43,7 +44,7 @@ pub(super) fn forward(inputs: &Inputs<Flex>, call: &Call) -> Option<Output<Flex>
         keys: seq_kv,
         value_dim,
     };
-    let (out, lse) = host::attend(size, scale, &|index| {
+    let (out, lse) = host::attend(size, scale, numbers, &|index| {
         let (sequence, head) = (index / heads, index % heads);
         Heads {
             queries: query.rows(sequence, head, 1),
@@ -69,37 +70,40 @@ pub(super) fn forward(inputs: &Inputs<Flex>, call: &Call) -> Option<Output<Flex>
     })
 }
 
+/// The numbers of tensors of one type.
+fn numbers_of(tensors: [&FlexTensor; 3]) -> Option<Numbers<'_>> {
+    let [dtype, key, value] = tensors.map(TensorMetadata::dtype);
+    match dtype {
+        _ if key != dtype || value != dtype => None,
+        DType::F32 => Some(Numbers::F32(tensors.map(FlexTensor::storage))),
+        DType::F16 => Some(Numbers::F16(tensors.map(FlexTensor::storage))),
+        DType::BF16 => Some(Numbers::BF16(tensors.map(FlexTensor::storage))),
+        _ => None,
+    }
+}
+
 /// A tensor of four dimensions whose rows lie whole in memory.
-struct Strided<'a> {
-    numbers: Numbers<'a>,
+struct Strided {
+    start: usize,
     strides: [usize; 4],
     width: usize,
 }
 
-impl<'a> Strided<'a> {
-    fn of(tensor: &'a FlexTensor) -> Option<Self> {
+impl Strided {
+    fn of(tensor: &FlexTensor) -> Option<Self> {
         let layout = tensor.layout();
-        if !layout.has_positive_strides() || layout.strides()[3] != 1 {
-            return None;
-        }
-        let numbers = match tensor.dtype() {
-            DType::F32 => Numbers::F32(tensor.storage()),
-            DType::F16 => Numbers::F16(tensor.storage()),
-            DType::BF16 => Numbers::BF16(tensor.storage()),
-            _ => return None,
-        };
-        Some(Self {
-            numbers: numbers.from(layout.start_offset()),
+        let whole = layout.has_positive_strides() && layout.strides()[3] == 1;
+        whole.then(|| Self {
+            start: layout.start_offset(),
             strides: std::array::from_fn(|axis| layout.strides()[axis].unsigned_abs()),
             width: layout.shape()[3],
         })
     }
 
     /// The rows of a sequence from a head on, along an axis: of heads or of tokens.
-    fn rows(&self, sequence: usize, head: usize, axis: usize) -> Rows<'a> {
-        let start = sequence * self.strides[0] + head * self.strides[1];
+    fn rows(&self, sequence: usize, head: usize, axis: usize) -> Rows {
         Rows {
-            numbers: self.numbers.from(start),
+            start: self.start + sequence * self.strides[0] + head * self.strides[1],
             step: self.strides[axis],
             width: self.width,
         }
