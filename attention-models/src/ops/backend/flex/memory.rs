@@ -1,10 +1,8 @@
 //! The crossing between flex's memory and that of the CubeCL CPU runtime.
 
 use std::{
-    num::NonZero,
     ops::Range,
     sync::{Arc, OnceLock},
-    thread,
 };
 
 use attention_core::AttentionError;
@@ -18,6 +16,7 @@ use cubecl::{
     ir::DeviceProperties,
     server::{Handle, ServerError},
 };
+use rayon::prelude::*;
 
 use super::twins;
 
@@ -85,23 +84,34 @@ pub(super) struct Uploads {
 
 impl Uploads {
     pub(super) fn new(tensors: &[&FlexTensor]) -> Result<Self, AttentionError> {
-        let regions = covered(tensors)
-            .into_iter()
-            .map(|(storage, bytes)| {
-                let found = twins::find(&storage, &bytes);
-                let kept = found.is_some();
-                let (bytes, copy) = match found {
-                    Some(twin) => twin,
-                    None => (bytes.clone(), upload(&storage[bytes])?),
-                };
-                Ok(Region {
-                    storage,
-                    bytes,
-                    copy,
-                    kept,
-                })
-            })
-            .collect::<Result<_, AttentionError>>()?;
+        // A buffer of no bytes cannot be bound to a kernel.
+        const SMALLEST: usize = size_of::<f32>();
+        let mut regions = Vec::new();
+        let mut buffers = Vec::new();
+        for (storage, bytes) in covered(tensors) {
+            let found = twins::find(&storage, &bytes);
+            let kept = found.is_some();
+            let (bytes, copy) = match found {
+                Some(twin) => twin,
+                None => {
+                    let copy = client().empty(bytes.len().max(SMALLEST));
+                    let memory = client().get_resource::<CpuServer>(copy.clone());
+                    let memory = memory.map_err(refused)?;
+                    buffers.push((storage.clone(), bytes.clone(), memory));
+                    (bytes, copy)
+                }
+            };
+            regions.push(Region {
+                storage,
+                bytes,
+                copy,
+                kept,
+            });
+        }
+        copy(buffers.iter_mut().map(|(storage, bytes, memory)| {
+            let target = &mut memory.resource_mut().write()[..bytes.len()];
+            (&storage[bytes.clone()], target)
+        }));
         Ok(Self { regions })
     }
 
@@ -184,35 +194,21 @@ pub(super) fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-/// Copies host bytes into a buffer of the CPU runtime, straight into its memory.
-fn upload(bytes: &[u8]) -> Result<Handle, AttentionError> {
-    // A buffer of no bytes cannot be bound to a kernel.
-    const SMALLEST: usize = size_of::<f32>();
-    let handle = client().empty(bytes.len().max(SMALLEST));
-    let mut memory = client()
-        .get_resource::<CpuServer>(handle.clone())
-        .map_err(refused)?;
-    copy(bytes, &mut memory.resource_mut().write()[..bytes.len()]);
-    Ok(handle)
-}
-
 /// Copies with every core: a single one does not reach the memory's speed.
-fn copy(bytes: &[u8], target: &mut [u8]) {
-    /// Less is copied sooner than a thread starts.
-    const LEAST: usize = 1 << 20;
-    static CORES: OnceLock<usize> = OnceLock::new();
-    let cores = *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get));
-    let part = bytes.len().div_ceil(cores).max(LEAST);
-    thread::scope(|scope| {
-        let mut parts = bytes.chunks(part).zip(target.chunks_mut(part));
-        let own = parts.next();
-        for (bytes, target) in parts {
-            scope.spawn(|| target.copy_from_slice(bytes));
-        }
-        if let Some((bytes, target)) = own {
+fn copy<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a mut [u8])>) {
+    /// What a core takes at a time; less in all is copied sooner than a second core starts.
+    const PIECE: usize = 1 << 18;
+    let pieces: Vec<_> = pairs
+        .flat_map(|(bytes, target)| bytes.chunks(PIECE).zip(target.chunks_mut(PIECE)))
+        .collect();
+    if pieces.len() > 4 {
+        let pieces = pieces.into_par_iter().with_max_len(1);
+        pieces.for_each(|(bytes, target)| target.copy_from_slice(bytes));
+    } else {
+        for (bytes, target) in pieces {
             target.copy_from_slice(bytes);
         }
-    });
+    }
 }
 
 /// Flex keeps a boolean in a byte.
