@@ -19,9 +19,9 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// `ln 2` in two parts.
 const LN_2: f32 = std::f32::consts::LN_2;
 const LN_2_REST: f32 = (std::f64::consts::LN_2 - std::f32::consts::LN_2 as f64) as f32;
-/// The last bits of its sum with an integer are the integer's: lavapipe converts to integers lane by lane.
-const TO_INTEGER: f32 = 12_582_912.0;
-const ONE_BITS: i32 = 0x3f80_0000;
+/// A sum with it is rounded to an integer, whose last bits are those of the exponent of that power of two: 1.5 * 2^23
+/// and the exponent of 1. Conversions to integers would be slower, and lavapipe does them lane by lane.
+const TO_EXPONENT: f32 = 12_582_912.0 + 127.0;
 /// Below, the exponential is 0: it has left the range of normal numbers.
 const LOWEST: f32 = -86.0;
 
@@ -65,7 +65,9 @@ pub(crate) fn exp_difference<N: Size>(
 /// `exp(power + rest)` where `rest` is what the rounding of `power` took away.
 #[cube]
 fn exp_of_sum<N: Size>(power: Vector<f32, N>, rest: Vector<f32, N>) -> Vector<f32, N> {
-    let exponent = (power * Vector::new(LOG2_E)).round();
+    let to_exponent = Vector::new(f32::new(comptime!(TO_EXPONENT)));
+    let shifted = fma(power, Vector::new(LOG2_E), to_exponent);
+    let exponent = shifted - to_exponent;
     let r = fma(exponent, Vector::new(f32::new(comptime!(-LN_2))), power);
     let r = fma(exponent, Vector::new(f32::new(comptime!(-LN_2_REST))), r) + rest;
 
@@ -81,12 +83,12 @@ fn exp_of_sum<N: Size>(power: Vector<f32, N>, rest: Vector<f32, N>) -> Vector<f3
         Vector::new(f32::new(comptime!(EXP[2]))),
     );
     let high = fma(square, Vector::new(f32::new(comptime!(EXP[4]))), high);
-    let series = fma(square, fma(square, high, low), r) + Vector::new(1.0f32);
+    let series = fma(square, fma(square, high, low), r);
 
+    let scale = Vector::<i32, N>::reinterpret(shifted) << Vector::new(23i32);
+    let scale = Vector::<f32, N>::reinterpret(scale);
     // Multiplied, a series that is NaN stays NaN.
-    let shifted = exponent + Vector::new(f32::new(comptime!(TO_INTEGER)));
-    let bits = Vector::<i32, N>::reinterpret(shifted) << Vector::new(23i32);
-    let scaled = series * Vector::<f32, N>::reinterpret(bits + Vector::new(ONE_BITS));
+    let scaled = fma(series, scale, scale);
     let vanishes = power.less_than(&Vector::new(f32::new(LOWEST)));
     select_many(vanishes, Vector::new(0.0f32), scaled)
 }

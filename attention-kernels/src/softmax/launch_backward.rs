@@ -22,6 +22,7 @@ use super::{
     setup::Setup,
     tensors::{BackwardInputs, Gradients, Wanted},
 };
+use crate::tile::chunk_chain;
 
 /// Computes the gradients of [`forward`](super::forward): those of query, key and value, and what else is
 /// `wanted`.
@@ -103,7 +104,7 @@ fn launch_delta(setup: &Setup, inputs: &BackwardInputs, chosen: &Chosen, stats: 
             setup.sizes(),
             problem.value_dim,
             widths.value,
-            plan.tile.chunk_chain(problem.value_dim / widths.value),
+            chunk_chain(problem.value_dim / widths.value),
             summed,
             inputs.out.elem,
         );

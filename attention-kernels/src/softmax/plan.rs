@@ -84,15 +84,17 @@ impl Plan {
         if self.tile_per_unit {
             let narrow = RowTile {
                 groups: 4,
+                tokens: 4,
                 dims: 4,
                 ..tile
             };
+            let tokens = if tile.tokens == 4 { 8 } else { 4 };
             let whole = tile.groups >= 2;
             let pair = (tile.groups > 2).then_some(RowTile { groups: 2, ..tile });
             let tiles = [
                 pair,
                 whole.then_some(narrow),
-                Some(RowTile { tokens: 8, ..tile }),
+                Some(RowTile { tokens, ..tile }),
                 Some(RowTile { block: 32, ..tile }),
                 (!mapped).then_some(RowTile { block: 128, ..tile }),
             ];
@@ -156,24 +158,30 @@ impl Plan {
     /// The plan for a walk over rows of at most `dim` dimensions.
     pub fn new(properties: &DeviceProperties, walk: Walk, dim: usize, elem: ElemType) -> Self {
         match properties.hardware.num_cpu_cores {
-            Some(cores) => Self::for_cores(properties, cores, elem),
+            Some(cores) => Self::for_cores(properties, cores, walk, elem),
             None => Self::for_lanes(properties, walk, dim, elem),
         }
     }
 
     /// A unit is a core: rows across the lanes of its vector registers, key blocks that stay in
     /// its first-level cache.
-    fn for_cores(properties: &DeviceProperties, cores: u32, elem: ElemType) -> Self {
+    fn for_cores(properties: &DeviceProperties, cores: u32, walk: Walk, elem: ElemType) -> Self {
         let hardware = &properties.hardware;
         let lanes = (hardware.load_width as usize / 32).clamp(1, 16);
         let registers = hardware.vector_register_count.unwrap_or(16) as usize;
-        // Groups of rows meet `dims` dimensions of a value: sums, rows and one broadcast have to
-        // fit. In the product with keys, every sum has a total beside it: half as many.
+        // Groups of rows meet `dims` dimensions of a value, and `tokens` of the product with keys: sums, rows and
+        // one broadcast have to fit. Totals, one for each of the product's sums, may leave the registers.
         let dims = (registers / 4).clamp(4, 8);
+        let most_groups = if registers < 32 { 2 } else { 3 };
+        let tokens = if walk == Walk::Forward || registers < 32 {
+            4
+        } else {
+            8
+        };
         Self {
             tile: RowTile {
                 groups: 2,
-                tokens: 4,
+                tokens,
                 block: 64,
                 dims,
                 unroll: false,
@@ -188,7 +196,7 @@ impl Plan {
             units: cores.max(1),
             tile_per_unit: true,
             claims_tiles: false,
-            most_groups: if registers < 32 { 2 } else { 3 },
+            most_groups,
             both: true,
             exponential: Exponential::Polynomial,
             max_width: 1,

@@ -14,8 +14,8 @@ pub(crate) use mma::{
     row_total, scale_sums, set_aside, staged_bytes, store_sums, sync_tokens, writes_row,
 };
 pub(crate) use register::{
-    Aside, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, filled, load_rows,
-    packed, store_rows,
+    Aside, Layout, LayoutLaunch, RowTile, Stream, accumulate, block_products, chunk_chain, filled,
+    load_rows, packed, store_rows,
 };
 pub use spread::Spread;
 pub(crate) use spread::{

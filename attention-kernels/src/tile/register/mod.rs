@@ -36,7 +36,7 @@ const LONG_ROW: usize = 128;
 const LONG_ROW_CHAIN: usize = 16;
 
 /// The same along the tokens, whose weights are at most 1.
-const TOKEN_CHAIN: usize = 64;
+const TOKEN_CHAIN: usize = 32;
 
 /// Dimensions of a turn of a core's innermost loop.
 const DIMS_PER_TURN: usize = 4;
@@ -70,16 +70,12 @@ pub struct RowTile {
     pub terms: usize,
 }
 
-impl RowTile {
-    /// Of so many chunks of a row, those whose products are summed before they join the total. A core's chains are
-    /// twice as long, for it adds to totals with the units that multiply.
-    pub(crate) fn chunk_chain(&self, chunks: usize) -> usize {
-        let lane = if chunks < LONG_ROW {
-            CHUNK_CHAIN
-        } else {
-            LONG_ROW_CHAIN
-        };
-        if self.unroll { lane } else { 2 * lane }
+/// Of so many chunks of a row, those whose products are summed before they join the total.
+pub(crate) fn chunk_chain(chunks: usize) -> usize {
+    if chunks < LONG_ROW {
+        CHUNK_CHAIN
+    } else {
+        LONG_ROW_CHAIN
     }
 }
 

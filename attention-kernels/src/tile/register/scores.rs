@@ -2,7 +2,9 @@
 
 use cubecl::prelude::*;
 
-use super::{DIMS_PER_TURN, RowTile, Stream, beside_row, filled, sum_per_lane, unpacked};
+use super::{
+    DIMS_PER_TURN, RowTile, Stream, beside_row, chunk_chain, filled, sum_per_lane, unpacked,
+};
 
 /// `scores[(slot + t) * groups + g] = factor * rows[., g] . source[token + t]` for one register tile.
 #[cube]
@@ -21,7 +23,7 @@ fn products<E: Float, N: Size, R: Size, W: Size>(
     let count = comptime!(tile.tokens);
     let width = W::value();
     let chunks = comptime!(dim / width);
-    let chain_length = comptime!(tile.chunk_chain(chunks));
+    let chain_length = comptime!(chunk_chain(chunks));
     let mut offsets = Sequence::<usize>::new();
     #[unroll]
     for t in 0..count {

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{RowTile, Stream, beside_row, filled, per_lane, unpacked};
+use super::{RowTile, Stream, TOKEN_CHAIN, beside_row, filled, per_lane, unpacked};
 
 /// `sums[., g] = sums[., g] * decay[g] + sum over t < count of weights[t, g] * source[token + t]`.
 ///
@@ -48,6 +48,56 @@ fn add<E: Float, N: Size, R: Size, W: Size>(
     #[comptime] dim: usize,
     #[comptime] tile: RowTile,
 ) {
+    if comptime!(tile.unroll) {
+        add_tokens::<E, N, R, W>(
+            sums,
+            decay,
+            decays,
+            weights,
+            source,
+            stream,
+            token,
+            0usize.runtime(),
+            count,
+            dim,
+            tile,
+        );
+    } else {
+        // Chains outside and dimensions inside: what a chain reads stays in the first-level cache.
+        for chain in 0..count.div_ceil(TOKEN_CHAIN) {
+            let start = chain * TOKEN_CHAIN;
+            let end = min(start + TOKEN_CHAIN, count);
+            let mut kept = Array::<Vector<f32, N>>::new(comptime!(tile.groups));
+            #[unroll]
+            for g in 0..comptime!(tile.groups) {
+                kept[g] = if comptime!(decays) {
+                    select(chain == 0, decay[g], Vector::new(1.0f32))
+                } else {
+                    Vector::new(1.0f32)
+                };
+            }
+            add_tokens::<E, N, R, W>(
+                sums, &kept, decays, weights, source, stream, token, start, end, dim, tile,
+            );
+        }
+    }
+}
+
+/// Adds the products of the tokens from `start` to `end` of a step.
+#[cube]
+fn add_tokens<E: Float, N: Size, R: Size, W: Size>(
+    sums: &mut Array<Vector<f32, R>>,
+    decay: &Array<Vector<f32, N>>,
+    #[comptime] decays: bool,
+    weights: &Array<Vector<f32, N>>,
+    source: &[Vector<E, W>],
+    stream: &Stream,
+    token: usize,
+    start: usize,
+    end: usize,
+    #[comptime] dim: usize,
+    #[comptime] tile: RowTile,
+) {
     let dims = comptime!(tile.dims);
     let full = comptime!(dim / dims);
     #[unroll(tile.unroll)]
@@ -60,7 +110,8 @@ fn add<E: Float, N: Size, R: Size, W: Size>(
             source,
             stream,
             token,
-            count,
+            start,
+            end,
             d * dims,
             dims,
             tile,
@@ -70,7 +121,7 @@ fn add<E: Float, N: Size, R: Size, W: Size>(
     if comptime!(rest > 0) {
         let first = comptime!(full * dims).runtime();
         add_dims::<E, N, R, W>(
-            sums, decay, decays, weights, source, stream, token, count, first, rest, tile,
+            sums, decay, decays, weights, source, stream, token, start, end, first, rest, tile,
         );
     }
 }
@@ -84,7 +135,8 @@ fn add_dims<E: Float, N: Size, R: Size, W: Size>(
     source: &[Vector<E, W>],
     stream: &Stream,
     token: usize,
-    count: usize,
+    start: usize,
+    end: usize,
     first: usize,
     #[comptime] dims: usize,
     #[comptime] tile: RowTile,
@@ -116,7 +168,7 @@ fn add_dims<E: Float, N: Size, R: Size, W: Size>(
         }
     } else {
         let mut held = filled::<R>(0.0f32, comptime!(chunks * groups), true);
-        for t in 0..count {
+        for t in start..end {
             let offset = origin + (token + t) * stream.token_stride;
             #[unroll]
             for i in 0..chunks {
