@@ -196,20 +196,23 @@ pub(super) fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
 
 /// Copies with every core: a single one does not reach the memory's speed.
 fn copy<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a mut [u8])>) {
+    /// Bytes that are copied sooner than a second core starts.
+    const LEAST: usize = 1 << 20;
     /// Bytes that a core takes at a time.
     const PIECE: usize = 1 << 18;
-    /// So many pieces are copied sooner than a second core starts.
-    const FEW: usize = 4;
-    let pieces: Vec<_> = pairs
-        .flat_map(|(bytes, target)| bytes.chunks(PIECE).zip(target.chunks_mut(PIECE)))
-        .collect();
-    if pieces.len() > FEW {
-        let pieces = pieces.into_par_iter().with_max_len(1);
-        pieces.for_each(|(bytes, target)| target.copy_from_slice(bytes));
-    } else {
-        for (bytes, target) in pieces {
+    let pairs: Vec<_> = pairs.collect();
+    let bytes: usize = pairs.iter().map(|(bytes, _)| bytes.len()).sum();
+    if bytes <= LEAST {
+        for (bytes, target) in pairs {
             target.copy_from_slice(bytes);
         }
+    } else {
+        let pieces: Vec<_> = pairs
+            .into_iter()
+            .flat_map(|(bytes, target)| bytes.chunks(PIECE).zip(target.chunks_mut(PIECE)))
+            .collect();
+        let pieces = pieces.into_par_iter().with_max_len(1);
+        pieces.for_each(|(bytes, target)| target.copy_from_slice(bytes));
     }
 }
 
