@@ -12,6 +12,7 @@ mod copy_async;
 mod exp2;
 mod tensor;
 mod tile;
+mod turns;
 
 pub mod block_map;
 pub mod catalog;

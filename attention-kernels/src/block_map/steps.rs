@@ -46,6 +46,8 @@ pub(crate) struct Steps {
     list: ComptimeOption<BlockList>,
     /// The list's first entry that is visited; the first token, where there is no list.
     first: usize,
+    /// The last entry of the list.
+    last: usize,
     pub count: usize,
     #[cube(comptime)]
     blocks: Option<Blocks>,
@@ -67,14 +69,16 @@ impl Steps {
         #[comptime] block: usize,
     ) -> Steps {
         let mut first = start;
+        let mut last = 0usize.runtime();
         let mut count = (max(end, start) - start).div_ceil(block.runtime());
         #[comptime]
         match list {
             ComptimeOption::Some(list) => {
                 let sizes = comptime!(blocks.unwrap_or(Blocks { own: 1, across: 1 }));
                 let row = batch * list.batch + head * list.head + own_first / sizes.own * list.row;
+                last = row + list.data[row] as usize;
                 let mut from = row + 1;
-                let mut to = from + list.data[row] as usize;
+                let mut to = last + 1;
                 // Lists ascend: what causality hides is cut off at their ends.
                 while from < to
                     && first_token(list.data[min(from, to - 1)], sizes) + sizes.across <= start
@@ -92,6 +96,7 @@ impl Steps {
         Steps {
             list: list.clone(),
             first,
+            last,
             count,
             blocks,
             block,
@@ -107,7 +112,7 @@ impl Steps {
             ComptimeOption::Some(list) => {
                 let sizes = comptime!(self.blocks.unwrap_or(Blocks { own: 1, across: 1 }));
                 let per_block = comptime!(sizes.across / block);
-                let entry = list.data[self.first + index / per_block];
+                let entry = list.data[min(self.first + index / per_block, self.last)];
                 token = first_token(entry, sizes) + index % per_block * block;
                 full = entry % 2;
             }
@@ -121,13 +126,7 @@ impl Steps {
     /// The first token of the step after this one, for what fetches ahead: after the last step, one that is
     /// fetched in vain.
     pub fn token_after(&self, index: usize) -> usize {
-        let next = index + 1;
-        let next = if comptime!(self.blocks.is_some()) {
-            min(next, self.count - 1)
-        } else {
-            next
-        };
-        self.at(next).token
+        self.at(index + 1).token
     }
 }
 

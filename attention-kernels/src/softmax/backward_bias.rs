@@ -15,6 +15,7 @@ use crate::{
     block_map::Step,
     modification::{CapturedData, Code},
     tile::filled,
+    turns::turn,
 };
 
 /// Each lane owns a slot: a query, or, where the bias broadcasts over the queries, every
@@ -61,18 +62,20 @@ pub(crate) fn attention_backward_bias<
         let mut slopes = filled::<N>(0.0f32, length, config.unroll);
         let mut sums = filled::<N>(0.0f32, length, config.unroll);
 
+        let batches = sizes.batch / shape.batch;
+        let heads = sizes.heads / shape.heads;
         for index in 0..sizes.seq_kv.div_ceil(comptime!(config.block)) {
             let token = index * comptime!(config.block);
             if shape.keys > 1 {
                 clear::<N>(&mut sums, blueprint);
             }
-            for b in 0..sizes.batch / shape.batch {
-                for h in 0..sizes.heads / shape.heads {
+            for b in 0..batches {
+                for h in 0..heads {
                     for round in 0..sizes.seq_q.div_ceil(shape.slots) {
                         let own = shifted(
                             &slots,
-                            slots.batch + b,
-                            slots.head + h,
+                            slots.batch + turn(b, batches),
+                            slots.head + turn(h, heads),
                             round * shape.slots,
                             sizes.seq_q,
                             lanes,

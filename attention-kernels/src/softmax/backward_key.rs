@@ -19,6 +19,7 @@ use crate::{
     block_map::BlockList,
     modification::{CapturedData, Code},
     tile::{Aside, RowTile, Stream, accumulate, block_products, filled, store_rows},
+    turns::turn,
 };
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -118,6 +119,7 @@ pub(crate) fn attention_backward_key<
         let mut values_aside = Aside::<N>::new(groups, until_aside);
 
         for member in 0..members {
+            let member = turn(member, members.runtime());
             let head = own.head * members + member;
             let row_of_key = first_key + member / blueprint.group * sizes.seq_kv;
             if comptime!(key_heads > 1) {

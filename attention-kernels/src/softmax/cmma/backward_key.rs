@@ -16,6 +16,7 @@ use crate::{
     tile::{
         FragmentSums, PlaneTile, RowOperands, RowTile, Scratch, Stream, Tokens, filled, slot_token,
     },
+    turns::turn,
 };
 
 /// [`attention_backward_key`](crate::softmax::backward_key) with scores in shared memory: two block
@@ -94,6 +95,7 @@ pub(crate) fn fragment_backward_key<E: Float, M: Numeric, N: Size, W: Size, WV: 
     let last = max(sizes.seq_q, 1) - 1;
 
     for member in 0..members {
+        let member = turn(member, members.runtime());
         let head = own.head * members + member;
         if comptime!(key_heads > 1) {
             let in_group = member % blueprint.group;

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     TensorRef,
     tile::{Stream, block_products, filled, load_rows, packed},
+    turns::turn,
 };
 
 /// `P * dP` with `dP = dO V^T`, the derivative by the probabilities, for the queries at `positions`:
@@ -137,8 +138,9 @@ fn attention_map_times_slopes<E: Float, N: Size, WV: Size, RV: Size>(
 
         let mut row = (own.batch * sizes.heads + own.head) * chosen;
         for run in 0..run_count {
-            let token = runs[2 * run] as usize;
-            let length = runs[2 * run + 1] as usize;
+            let run = 2 * turn(run, run_count);
+            let token = runs[run] as usize;
+            let length = runs[run + 1] as usize;
             block_products::<E, N, RV, WV>(
                 &values,
                 grad_out,

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     modification::{CapturedData, Code},
     tile::{filled, packed},
+    turns::turn,
 };
 
 /// Rows of `seq_kv` numbers that a batch element may need beside the result.
@@ -184,6 +185,7 @@ fn attention_map_cells<E: Float, M: Numeric, N: Size, W: Size, R: Size>(
         let mut cell_start = start;
         let mut cell_end = partition.start(first_cell + cell + 1);
         let seen_from = first_query(own.first, &sizes, blueprint.causal);
+        let kv_heads = sizes.heads / blueprint.group;
         for index in 0..(end - start).div_ceil(comptime!(config.block)) {
             let token = start + index * comptime!(config.block);
             #[unroll(config.unroll)]
@@ -191,7 +193,8 @@ fn attention_map_cells<E: Float, M: Numeric, N: Size, W: Size, R: Size>(
                 sums[slot] = Vector::new(0.0f32);
             }
             if token + comptime!(config.block) > seen_from {
-                for kv_head in 0..sizes.heads / blueprint.group {
+                for kv_head in 0..kv_heads {
+                    let kv_head = turn(kv_head, kv_heads);
                     let keys = load_keys::<E, N, R, W>(
                         &own,
                         key,
@@ -201,6 +204,7 @@ fn attention_map_cells<E: Float, M: Numeric, N: Size, W: Size, R: Size>(
                         blueprint,
                     );
                     for member in 0..blueprint.group {
+                        let member = turn(member, blueprint.group.runtime());
                         column_weights::<E, M, N, R, W>(
                             &walk,
                             &keys,

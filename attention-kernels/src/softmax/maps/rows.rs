@@ -19,6 +19,7 @@ use super::{
 use crate::{
     modification::{CapturedData, Code},
     tile::{filled, packed},
+    turns::turn,
 };
 
 /// The probabilities of the queries at `positions`: `[batch, heads, positions, seq_kv]` of f32, in
@@ -125,8 +126,9 @@ fn attention_map_rows<E: Float, M: Numeric, N: Size, W: Size, R: Size>(
 
         let mut row = (own.batch * sizes.heads + own.head) * chosen;
         for run in 0..run_count {
-            let token = runs[2 * run] as usize;
-            let length = runs[2 * run + 1] as usize;
+            let run = 2 * turn(run, run_count);
+            let token = runs[run] as usize;
+            let length = runs[run + 1] as usize;
             column_weights::<E, M, N, R, W>(
                 &walk,
                 &keys,
