@@ -15,6 +15,7 @@ use super::{
     delta::{STATS, attention_delta},
     engine::Chosen,
     launch_bias::launch_bias,
+    launch_head::{head_plan, launch_head},
     launch_tables::launch_tables,
     mma::{self, MatrixWalk},
     operands::{address, backward_operands},
@@ -54,7 +55,12 @@ pub fn backward(
     };
     let stats = bind::empty(client, rows * STATS, bind::F32);
     let converted = OnceLock::new();
-    if rows > 0 {
+    let head_plan = head_plan(&setup, inputs, &query_walk);
+    if let Some(plan) = &head_plan {
+        launch_delta(&setup, inputs, &query_walk, &stats);
+        launch_head(&setup, inputs, plan, &stats, &gradients);
+    }
+    if rows > 0 && head_plan.is_none() {
         let launch = |chosen: &Chosen| {
             // The walk corrects these numbers, so that each walk needs them anew.
             launch_delta(&setup, inputs, chosen, &stats);
@@ -62,7 +68,7 @@ pub fn backward(
         };
         setup.launch_walk(MatrixWalk::Query, &inputs.forward, &query_walk, &launch);
     }
-    if keys > 0 {
+    if keys > 0 && head_plan.is_none() {
         let launch =
             |chosen: &Chosen| launch_keys(&setup, inputs, chosen, &converted, &stats, &gradients);
         setup.launch_walk(MatrixWalk::Key, &inputs.forward, &key_walk, &launch);

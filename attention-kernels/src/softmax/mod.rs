@@ -20,6 +20,7 @@
 
 mod args;
 mod backward_bias;
+mod backward_head;
 mod backward_key;
 mod backward_query;
 mod backward_table;
@@ -37,12 +38,14 @@ mod key_walk;
 mod launch;
 mod launch_backward;
 mod launch_bias;
+mod launch_head;
 mod launch_tables;
 pub mod maps;
 mod mma;
 mod modify;
 mod operands;
 mod plan;
+mod query_gradients;
 mod query_rows;
 mod query_walk;
 mod rows;

@@ -94,11 +94,29 @@ pub(crate) fn tile_count<N: Size>(seq: usize, #[comptime] blueprint: Blueprint) 
     seq.div_ceil(rows_per_tile::<N>(blueprint).runtime())
 }
 
-/// The rows of this unit in the given tile. Late rows come first: under a causal mask they are
-/// the longest work. Head and batch are the cube's, without a division: the CPU runtime's
-/// compiler repeats divisions at every load whose address they are part of.
+/// The rows of this unit in the given tile. Head and batch are the cube's, without a division: the CPU
+/// runtime's compiler repeats divisions at every load whose address they are part of.
 #[cube]
 pub(crate) fn own_rows<N: Size>(
+    tile: usize,
+    seq: usize,
+    #[comptime] blueprint: Blueprint,
+) -> OwnedRows {
+    tile_of::<N>(
+        CUBE_POS_Z as usize,
+        CUBE_POS_Y as usize,
+        tile,
+        seq,
+        blueprint,
+    )
+}
+
+/// The rows of this unit in a tile of any head. Late rows come first: under a causal mask they are the longest
+/// work.
+#[cube]
+pub(crate) fn tile_of<N: Size>(
+    batch: usize,
+    head: usize,
     tile: usize,
     seq: usize,
     #[comptime] blueprint: Blueprint,
@@ -123,8 +141,8 @@ pub(crate) fn own_rows<N: Size>(
         }
     }
     OwnedRows {
-        batch: CUBE_POS_Z as usize,
-        head: CUBE_POS_Y as usize,
+        batch,
+        head,
         first,
         end: min(first + per_tile, seq),
         rows,

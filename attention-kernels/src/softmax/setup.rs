@@ -275,19 +275,21 @@ impl<'a> Setup<'a> {
 
 /// The widest loads, of at most so many elements, that strides, offsets and sizes allow.
 pub(super) fn widest(most: usize, tensors: &[&TensorRef]) -> usize {
-    let fits = |width: usize| {
-        tensors.iter().all(|tensor| {
-            let offset = tensor.handle.offset_start.unwrap_or(0) as usize;
-            tensor.shape[3].is_multiple_of(width)
-                && step(tensor, 3) <= 1
-                && (0..3).all(|axis| step(tensor, axis).is_multiple_of(width))
-                && offset.is_multiple_of(width * tensor.elem.size())
-        })
-    };
     [8, 4, 2]
         .into_iter()
-        .find(|&width| width <= most && fits(width))
+        .find(|&width| width <= most && allow_width(width, tensors))
         .unwrap_or(1)
+}
+
+/// Whether strides, offsets and sizes allow loads of so many elements.
+pub(super) fn allow_width(width: usize, tensors: &[&TensorRef]) -> bool {
+    tensors.iter().all(|tensor| {
+        let offset = tensor.handle.offset_start.unwrap_or(0) as usize;
+        tensor.shape[3].is_multiple_of(width)
+            && step(tensor, 3) <= 1
+            && (0..3).all(|axis| step(tensor, axis).is_multiple_of(width))
+            && offset.is_multiple_of(width * tensor.elem.size())
+    })
 }
 
 /// Addresses of 32 bits where they suffice. A core has 64-bit addressing for free, and sums of
