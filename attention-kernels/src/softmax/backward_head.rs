@@ -75,7 +75,8 @@ pub(crate) fn attention_backward_head<
             sizes.seq_kv * key_heads,
             comptime!(blueprint.head_dim / lanes),
         );
-        // Where the numbers of tiles lie: weights, then gradients of scores.
+        // Where the numbers of tiles lie: weights, then gradients of scores. The CPU runtime has a task for each unit, which
+        // runs all cubes one after the other: nobody else writes here meanwhile.
         let place_of_core = UNIT_POS as usize * comptime!(2 * TILES) * slots;
         let tiles = tile_count::<N>(sizes.seq_q, blueprint);
         let mut ends = Array::<usize>::new(TILES);
