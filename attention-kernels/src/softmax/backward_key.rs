@@ -113,8 +113,7 @@ pub(crate) fn attention_backward_key<
 
         let value_heads = sizes.heads / members;
         let first_value = (own.batch * value_heads + own.head) * sizes.seq_kv;
-        let kv_heads = sizes.heads / blueprint.group;
-        let first_key = (own.batch * kv_heads + own.head * key_heads) * sizes.seq_kv;
+        let first_key = first_value * key_heads;
         let mut keys_aside = Aside::<N>::new(groups, until_aside);
         let mut values_aside = Aside::<N>::new(groups, until_aside);
 

@@ -7,7 +7,7 @@ use super::{
     backward_head::{TILES, attention_backward_head, vectors_at_once},
     bind::{self, bind, table},
     delta::STATS,
-    engine::{Chosen, Engine},
+    engine::Chosen,
     operands::address,
     plan::Plan,
     setup::{Setup, allow_width},
@@ -18,7 +18,8 @@ use super::{
 const MOST_KEPT: usize = 1 << 21;
 
 /// The plan of [`attention_backward_head`], where it suits: units are cores, whose heads are enough to keep them
-/// busy, and sums are of f32 and short. Five products in place of seven decide how many heads are enough.
+/// busy, and sums are of f32 and short. Five products in place of seven decide how many heads are
+/// enough, and why nothing is measured for [`Engine::Tuned`](super::Engine::Tuned) here: its candidates are two walks.
 pub(super) fn head_plan(setup: &Setup, inputs: &BackwardInputs, chosen: &Chosen) -> Option<Plan> {
     let Chosen::Register(plan) = chosen else {
         return None;
@@ -33,7 +34,6 @@ pub(super) fn head_plan(setup: &Setup, inputs: &BackwardInputs, chosen: &Chosen)
         dim.is_multiple_of(plan.lanes) && vectors_at_once(dim / plan.lanes, plan.lanes) > 1
     };
     let suits = plan.tile_per_unit
-        && setup.engine != Engine::Tuned
         && !setup.mapped
         && setup.elem == bind::F32
         && problem.seq_q > 0
