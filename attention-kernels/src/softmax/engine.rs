@@ -245,15 +245,23 @@ impl Setup<'_> {
 
     fn register_plan(&self, walk: MatrixWalk) -> Plan {
         let AttentionProblem { seq_q, seq_kv, .. } = self.problem;
+        let properties = self.client.properties();
         // Alike in the backward, so that both walks round a score to the same bits.
         let fewest = seq_q.min(seq_kv);
         match walk {
             MatrixWalk::Forward => {
                 let plan = self.plan(Walk::Forward);
-                plan.for_rows(seq_q, self.mapped).unless_few(seq_q)
+                let plan = plan.for_rows(seq_q, self.mapped).unless_few(seq_q);
+                plan.sharing_rows(properties, seq_q, seq_kv, self.mapped)
             }
-            MatrixWalk::Query => self.plan(Walk::Query).unless_few(fewest),
-            MatrixWalk::Key => self.plan(Walk::Backward).unless_few(fewest),
+            MatrixWalk::Query => {
+                let plan = self.plan(Walk::Query).unless_few(fewest);
+                plan.for_lanes_of(properties, seq_q)
+            }
+            MatrixWalk::Key => {
+                let plan = self.plan(Walk::Backward).unless_few(fewest);
+                plan.for_lanes_of(properties, seq_kv)
+            }
         }
     }
 

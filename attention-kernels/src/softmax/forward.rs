@@ -10,12 +10,15 @@ use super::{
         OwnedRows, is_claimed, key_head, own_rows, remaining, tile_count, tile_index, value_head,
     },
     score::{HIDDEN, weight},
+    share::RowShare,
     split::{KeyPart, KeySplit},
 };
 use crate::{
     block_map::BlockList,
     modification::{CapturedData, Code},
-    tile::{Aside, Stream, accumulate, block_products, filled, packed, store_rows},
+    tile::{
+        Aside, Spread, Stream, accumulate, block_products, filled, packed, slots_start, store_rows,
+    },
 };
 
 /// Online softmax over key blocks (<https://arxiv.org/abs/1805.02867>): of all keys, or of the parts
@@ -92,7 +95,7 @@ pub(crate) fn attention_forward<
         let mut highest = filled::<N>(HIDDEN, groups, true);
         let mut total = filled::<N>(0.0f32, groups, true);
         let mut decay = filled::<N>(0.0f32, groups, true);
-        let mut scores = filled::<N>(0.0f32, comptime!(config.block * groups), config.unroll);
+        let mut scores = filled::<N>(0.0f32, comptime!(config.slots() * groups), config.unroll);
 
         let first = part.first_row + (own.batch * sizes.heads + own.head) * sizes.seq_q;
         let mut aside = Aside::<N>::new(groups, until_aside);
@@ -100,11 +103,12 @@ pub(crate) fn attention_forward<
         for index in 0..steps.count {
             let step = steps.at(index);
             let token = step.token;
+            let own_token = token + slots_start(config);
             block_products::<E, N, R, W>(
                 &rows,
                 key,
                 &keys,
-                token,
+                own_token,
                 &mut scores,
                 sizes.scale,
                 blueprint.head_dim,
@@ -121,7 +125,7 @@ pub(crate) fn attention_forward<
                 &scores,
                 value,
                 &values,
-                token,
+                own_token,
                 remaining(token, walk.end, config),
                 blueprint.value_dim,
                 config,
@@ -172,7 +176,7 @@ fn soften<N: Size>(
         decay[g] = highest[g];
     }
     #[unroll(tile.unroll)]
-    for t in 0..comptime!(tile.block) {
+    for t in 0..comptime!(tile.slots()) {
         #[unroll]
         for g in 0..groups {
             highest[g] = larger::<N>(scores[t * groups + g], highest[g]);
@@ -186,7 +190,7 @@ fn soften<N: Size>(
         part[g] = Vector::new(0.0f32);
     }
     #[unroll(tile.unroll)]
-    for t in 0..comptime!(tile.block) {
+    for t in 0..comptime!(tile.slots()) {
         #[unroll]
         for g in 0..groups {
             let weight = weight::<N>(scores[t * groups + g], highest[g], blueprint);
@@ -198,6 +202,21 @@ fn soften<N: Size>(
     for g in 0..groups {
         total[g] = fma(total[g], decay[g], part[g]);
     }
+}
+
+/// What a row's sums are multiplied with, and its log-sum-exp.
+#[cube]
+fn row_end<N: Size>(
+    highest: Vector<f32, N>,
+    total: Vector<f32, N>,
+    sizes: &Sizes,
+) -> (Vector<f32, N>, Vector<f32, N>) {
+    let empty = total.equal(&Vector::new(0.0f32));
+    let divisor = select_many(empty, Vector::new(1.0f32), total);
+    let factor = Vector::new(1.0f32) / divisor;
+    let row_lse = highest + Vector::ln(divisor);
+    let found = select_many(empty, Vector::new(sizes.neg_inf), row_lse);
+    (factor, found)
 }
 
 /// Divides by the sum and writes output and log-sum-exp of the rows that exist.
@@ -214,37 +233,56 @@ fn finish<F: Float, N: Size, RV: Size, WV: Size>(
     sizes: &Sizes,
     #[comptime] blueprint: Blueprint,
 ) {
-    let lanes = N::value();
     let tile = comptime!(blueprint.tile);
-    let groups = comptime!(tile.groups);
-    let mut factors = Array::<Vector<f32, N>>::new(groups);
-    let mut found = Array::<Vector<f32, N>>::new(groups);
-    #[unroll]
-    for g in 0..groups {
-        let empty = total[g].equal(&Vector::new(0.0f32));
-        let divisor = select_many(empty, Vector::new(1.0f32), total[g]);
-        factors[g] = Vector::new(1.0f32) / divisor;
-        let row_lse = highest[g] + Vector::ln(divisor);
-        found[g] = select_many(empty, Vector::new(sizes.neg_inf), row_lse);
-    }
-    let found = found.with_vector_size::<Const<1>>();
-    let rows = &own.rows;
-    #[unroll(lanes == 1)]
-    for slot in 0..comptime!(groups * lanes) {
-        let row = rows[slot];
-        if row < sizes.seq_q {
-            lse[first + row] = found[slot].extract(0usize);
+    match comptime!(tile.spread) {
+        Spread::Split { rows, lanes } => {
+            let share = RowShare::new(highest[0], total[0], rows, lanes, blueprint);
+            let (factor, found) = row_end::<N>(share.highest, share.total, sizes);
+            let row = own.rows[0];
+            let exists = row < sizes.seq_q;
+            if exists && share.leads() {
+                lse[first + row] = found.extract(0usize);
+            }
+            share.store::<F, RV, WV>(
+                &sums,
+                factor.extract(0usize),
+                out,
+                first + row,
+                exists,
+                blueprint.value_dim,
+            );
+        }
+        _ => {
+            let lanes = N::value();
+            let groups = comptime!(tile.groups);
+            let mut factors = Array::<Vector<f32, N>>::new(groups);
+            let mut found = Array::<Vector<f32, N>>::new(groups);
+            #[unroll]
+            for g in 0..groups {
+                let (factor, row_lse) = row_end::<N>(highest[g], total[g], sizes);
+                factors[g] = factor;
+                found[g] = row_lse;
+            }
+            let found = found.with_vector_size::<Const<1>>();
+            let rows = &own.rows;
+            #[unroll(lanes == 1)]
+            for slot in 0..comptime!(groups * lanes) {
+                let row = rows[slot];
+                if row < sizes.seq_q {
+                    lse[first + row] = found[slot].extract(0usize);
+                }
+            }
+            store_rows::<F, N, RV, WV>(
+                &sums,
+                &factors,
+                out,
+                &own.rows,
+                first,
+                sizes.seq_q,
+                aside,
+                blueprint.value_dim,
+                tile,
+            );
         }
     }
-    store_rows::<F, N, RV, WV>(
-        &sums,
-        &factors,
-        out,
-        &own.rows,
-        first,
-        sizes.seq_q,
-        aside,
-        blueprint.value_dim,
-        tile,
-    );
 }

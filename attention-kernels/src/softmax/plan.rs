@@ -101,6 +101,9 @@ impl Plan {
             let tiles = tiles.into_iter().flatten();
             return tiles.map(|tile| with(tile, self.units)).collect();
         }
+        if let Spread::Split { rows, lanes } = tile.spread {
+            return self.shared_variants(rows, lanes);
+        }
         let most = properties.hardware.max_units_per_cube;
         let wide = (!mapped && most >= 2 * self.units).then(|| with(tile, 2 * self.units));
         let narrow = (self.units > 32).then(|| with(tile, self.units / 2));
@@ -146,12 +149,8 @@ impl Plan {
 
     /// Units of a cube, and lanes of a unit.
     pub fn units_and_lanes(properties: &DeviceProperties) -> (u32, usize) {
-        let plan = Self::new(
-            properties,
-            Walk::Forward,
-            1,
-            ElemType::Float(FloatKind::F32),
-        );
+        let elem = ElemType::Float(FloatKind::F32);
+        let plan = Self::new(properties, Walk::Forward, 1, elem);
         (plan.units, plan.lanes)
     }
 
@@ -259,7 +258,7 @@ pub(crate) fn is_software(properties: &DeviceProperties) -> bool {
 /// Whether a plane is a vector register of a processor. It has few registers, so that rows lie in memory
 /// however many there are, and no arithmetic in 16 bits: an element that all lanes read alike costs it three
 /// instructions before it is multiplied; one of 32 bits costs none.
-fn has_vector_planes(properties: &DeviceProperties) -> bool {
+pub(super) fn has_vector_planes(properties: &DeviceProperties) -> bool {
     is_software(properties) && properties.hardware.plane_size_max <= VECTOR_LANES
 }
 

@@ -133,10 +133,12 @@ pub(crate) fn tile_of<N: Size>(
             let slot = comptime!(g * lanes + lane);
             rows[slot] = if comptime!(blueprint.tile_per_unit) {
                 first + slot
-            } else if comptime!(blueprint.tile.spread == Spread::Lane) {
-                first + comptime!(g * blueprint.units) + UNIT_POS as usize
             } else {
-                first + group_row(g, blueprint.tile)
+                match comptime!(blueprint.tile.spread) {
+                    Spread::Lane => first + comptime!(g * blueprint.units) + UNIT_POS as usize,
+                    Spread::Split { rows, .. } => first + UNIT_POS as usize % rows,
+                    _ => first + group_row(g, blueprint.tile),
+                }
             };
         }
     }

@@ -9,6 +9,7 @@ use cubecl::{
 };
 
 use super::{args::Sizes, bind::F32, plan::Plan, setup::Setup};
+use crate::tile::Spread;
 
 /// How the keys of every row are divided.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -132,7 +133,12 @@ impl Parts {
             )
         };
         let wanted = (busy as usize / tiles.max(1)).min(MOST_PARTS);
-        let parts = wanted.min(seq_kv / fewest.max(granule));
+        // Lanes that share a row cannot set its sums aside.
+        let needed = match plan.tile.spread {
+            Spread::Split { .. } => seq_kv.div_ceil(plan.tile.most_tokens_at_once()),
+            _ => 1,
+        };
+        let parts = wanted.min(seq_kv / fewest.max(granule)).max(needed);
         if parts < 2 {
             return None;
         }

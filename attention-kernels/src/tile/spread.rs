@@ -9,6 +9,14 @@ use super::RowTile;
 pub enum Spread {
     /// A lane has rows of its own and meets every token: the `register` engine.
     Lane,
+    /// So many lanes of a cube share a row, with a run of neighbouring tokens each: the `register` engine, where
+    /// there are fewer rows than lanes.
+    Split {
+        /// Rows of a cube.
+        rows: usize,
+        /// Lanes that share one.
+        lanes: usize,
+    },
     /// Four lanes share the rows of a 16 x 8 tile; each has two of them, 8 apart, and two
     /// neighbouring tokens: the sums of NVIDIA's `m16n8k16`.
     Quads,
@@ -34,7 +42,7 @@ impl Spread {
             Self::Lane => 1,
             Self::Quads => 4,
             Self::Alternating | Self::Halves => 2,
-            Self::Runs { lanes, .. } => lanes,
+            Self::Split { lanes, .. } | Self::Runs { lanes, .. } => lanes,
         }
     }
 
@@ -42,14 +50,18 @@ impl Spread {
     pub fn groups_per_tile(self) -> usize {
         match self {
             Self::Quads => 2,
-            Self::Lane | Self::Alternating | Self::Halves | Self::Runs { .. } => 1,
+            Self::Lane
+            | Self::Split { .. }
+            | Self::Alternating
+            | Self::Halves
+            | Self::Runs { .. } => 1,
         }
     }
 
     /// Tokens, or dimensions, across a tile of sums.
     pub fn tile_width(self) -> usize {
         match self {
-            Self::Lane | Self::Runs { .. } => 1,
+            Self::Lane | Self::Split { .. } | Self::Runs { .. } => 1,
             Self::Quads => 8,
             Self::Alternating | Self::Halves => 16,
         }
@@ -73,6 +85,7 @@ pub(crate) fn slot_token(token: usize, slot: usize, #[comptime] tile: RowTile) -
 #[cube]
 pub(crate) fn slots_start(#[comptime] tile: RowTile) -> usize {
     match comptime!(tile.spread) {
+        Spread::Split { rows, .. } => UNIT_POS as usize / rows * tile.slots(),
         Spread::Runs { rows, lanes } => {
             if comptime!(lanes == 1) {
                 0usize.runtime()
@@ -88,7 +101,7 @@ pub(crate) fn slots_start(#[comptime] tile: RowTile) -> usize {
 #[cube]
 pub(crate) fn slot_offset(slot: usize, #[comptime] tile: RowTile) -> usize {
     match comptime!(tile.spread) {
-        Spread::Lane | Spread::Runs { .. } => slot,
+        Spread::Lane | Spread::Split { .. } | Spread::Runs { .. } => slot,
         Spread::Quads => 8 * (slot / 2) + slot % 2,
         Spread::Alternating => 16 * (slot / 8) + 2 * (slot % 8),
         Spread::Halves => 16 * (slot / 8) + slot % 8,
@@ -100,7 +113,7 @@ pub(crate) fn slot_offset(slot: usize, #[comptime] tile: RowTile) -> usize {
 pub(crate) fn lane_start(#[comptime] spread: Spread) -> usize {
     // A device without planes must not hear of them.
     match comptime!(spread) {
-        Spread::Lane | Spread::Runs { .. } => 0usize.runtime(),
+        Spread::Lane | Spread::Split { .. } | Spread::Runs { .. } => 0usize.runtime(),
         Spread::Quads => 2 * (UNIT_POS_PLANE as usize % 4),
         Spread::Alternating => UNIT_POS_PLANE as usize / 16,
         Spread::Halves => 8 * (UNIT_POS_PLANE as usize / 16),

@@ -51,9 +51,24 @@ pub fn in_terms() -> Vec<Problem> {
     problems
 }
 
-/// The catalog by the register engine.
+/// The catalog by the register engine, and so few queries that lanes share them.
 pub fn register() -> Vec<Problem> {
-    let problems = catalog::softmax().into_iter().map(|entry| {
+    let few = |name: &str, sizes: Sizes| Entry::new(format!("softmax/few-{name}"), sizes);
+    let spec = AttentionSpec::default()
+        .with_causal(CausalAlignment::BottomRight)
+        .with_scale(0.2)
+        .with_softcap(2.0);
+    let few = [
+        few("one", [1, 8, 2, 1, 1500, 128, 128]),
+        few("one-odd", [2, 3, 3, 1, 777, 111, 33]),
+        few("keys", [1, 2, 2, 3, 21, 64, 64]),
+        few("half", [1, 2, 1, 29, 1031, 64, 80]),
+        few("everything", [2, 6, 2, 9, 771, 64, 64])
+            .with_spec(spec)
+            .with_mask([2, 1, 9, 771])
+            .with_bias([1, 6, 9, 771]),
+    ];
+    let problems = catalog::softmax().into_iter().chain(few).map(|entry| {
         let name = entry.name.replace("softmax/", "register/");
         let problem = Problem::new(&Entry { name, ..entry }, DType::F32);
         Problem {

@@ -50,7 +50,7 @@ impl Spread {
         match self {
             Self::Quads => 4,
             Self::Alternating => 2,
-            Self::Lane | Self::Halves | Self::Runs { .. } => 1,
+            Self::Lane | Self::Split { .. } | Self::Halves | Self::Runs { .. } => 1,
         }
     }
 
@@ -65,7 +65,7 @@ impl Spread {
     /// Elements of an operand's vector.
     pub(crate) fn operand_width(self) -> usize {
         match self {
-            Self::Lane | Self::Runs { .. } => 1,
+            Self::Lane | Self::Split { .. } | Self::Runs { .. } => 1,
             Self::Quads => 2,
             Self::Alternating | Self::Halves => 8,
         }
@@ -74,7 +74,7 @@ impl Spread {
     /// Vectors that a lane holds of a tile of sums.
     pub(crate) fn sum_vectors(self) -> usize {
         match self {
-            Self::Lane | Self::Runs { .. } => 1,
+            Self::Lane | Self::Split { .. } | Self::Runs { .. } => 1,
             Self::Quads => 2,
             Self::Alternating | Self::Halves => 8,
         }

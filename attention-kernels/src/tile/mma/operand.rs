@@ -48,8 +48,7 @@ pub(super) fn weight_operand<E: Float, N: Size, R: Size>(
                     pair.insert(comptime!(2 * i + 1), select(odd, own, other));
                 }
             }
-            Spread::Lane | Spread::Halves | Spread::Runs { .. } =>
-            {
+            Spread::Lane | Spread::Split { .. } | Spread::Halves | Spread::Runs { .. } => {
                 #[unroll]
                 for i in 0..8usize {
                     let slot = comptime!((8 * step + i) * groups + m);

@@ -3,7 +3,7 @@
 
 use cubecl::prelude::*;
 
-use super::{RowTile, filled, store_rows};
+use super::{RowTile, Spread, filled, store_rows};
 
 /// Additions in a row before sums are set aside, of at most so many tokens each.
 const ADDITIONS: usize = 256;
@@ -12,11 +12,22 @@ const TOKENS_OF_ADDITION: usize = 16;
 impl RowTile {
     /// Steps after which sums over so many tokens are set aside; none, where they are few.
     pub(crate) fn steps_until_aside(&self, tokens: usize) -> Option<usize> {
-        let tokens_of_addition = self.block.min(TOKENS_OF_ADDITION);
-        let steps = (ADDITIONS * tokens_of_addition).div_ceil(self.block);
+        (tokens > self.most_tokens_at_once()).then(|| self.steps_of_chain())
+    }
+
+    /// Tokens whose sums are not set aside.
+    pub(crate) fn most_tokens_at_once(&self) -> usize {
         // Products of terms leave less of the bound to their sums.
         let chains = if self.terms > 1 { 1 } else { 2 };
-        (tokens > chains * steps * self.block).then_some(steps)
+        chains * self.steps_of_chain() * self.block
+    }
+
+    fn steps_of_chain(&self) -> usize {
+        let tokens_of_sum = match self.spread {
+            Spread::Split { .. } => self.slots(),
+            _ => self.block,
+        };
+        (ADDITIONS * tokens_of_sum.min(TOKENS_OF_ADDITION)).div_ceil(tokens_of_sum)
     }
 }
 

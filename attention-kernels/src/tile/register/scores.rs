@@ -229,7 +229,7 @@ fn multiply<E: Float, N: Size, R: Size, W: Size>(
     #[comptime] tile: RowTile,
 ) {
     #[unroll(tile.unroll)]
-    for step in 0..comptime!(tile.block / tile.tokens) {
+    for step in 0..comptime!(tile.slots() / tile.tokens) {
         let slot = step * comptime!(tile.tokens);
         products::<E, N, R, W>(
             rows,

@@ -149,7 +149,7 @@ fn add_dims<E: Float, N: Size, R: Size, W: Size>(
     let mut part = Sequence::<Vector<f32, R>>::new();
     if comptime!(tile.unroll) {
         #[unroll]
-        for t in 0..comptime!(tile.block) {
+        for t in 0..comptime!(tile.slots()) {
             let offset = origin + min(token + t, stream.last) * stream.token_stride;
             #[unroll]
             for i in 0..chunks {
