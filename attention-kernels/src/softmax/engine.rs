@@ -252,7 +252,7 @@ impl Setup<'_> {
             MatrixWalk::Forward => {
                 let plan = self.plan(Walk::Forward);
                 let plan = plan.for_rows(seq_q, self.mapped).unless_few(seq_q);
-                plan.sharing_rows(properties, seq_q, seq_kv, self.mapped)
+                plan.sharing_rows(properties, &self.problem, self.mapped)
             }
             MatrixWalk::Query => {
                 let plan = self.plan(Walk::Query).unless_few(fewest);

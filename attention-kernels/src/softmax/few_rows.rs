@@ -1,12 +1,17 @@
 //! Plans for fewer rows than a cube has units, where units are lanes.
 
-use cubecl::ir::DeviceProperties;
+use attention_core::AttentionProblem;
+use cubecl::{features::Plane, ir::DeviceProperties};
 
-use super::plan::{Plan, has_vector_planes};
+use super::plan::{MAX_WIDTH, Plan, has_vector_planes};
 use crate::tile::{RowTile, Spread};
 
 /// Units of the smallest cube, where planes are not smaller.
 const FEWEST_UNITS: u32 = 32;
+/// Lanes that share the dimensions of a row, at most: eight read 128 bytes of a token of f32 as one.
+const MOST_COLUMNS: u32 = 8;
+/// Tokens of a step that a lane has, at most.
+const MOST_TOKENS: usize = 8;
 
 impl Plan {
     /// The same plan with cubes of fewer units where so many rows leave the others without one: they would walk in
@@ -20,45 +25,70 @@ impl Plan {
         self
     }
 
-    /// The same plan with lanes that share so few rows, each with a part of the `keys`. The lanes of a processor's
-    /// vector register stay with the same key, which they then read as one.
+    /// The same plan with lanes that share so few rows, each with a part of the keys, or with neighbours that have a
+    /// part of the dimensions each and read a key as one, where planes can add up what these find. The lanes of a
+    /// processor's vector register stay with the same key, which they then read as one.
     pub fn sharing_rows(
         self,
         properties: &DeviceProperties,
-        rows: usize,
-        keys: usize,
+        problem: &AttentionProblem,
         mapped: bool,
     ) -> Self {
-        let rows = rows.next_power_of_two();
-        let lanes = self.units as usize / rows;
-        let lanes = lanes.min(1 << (keys / self.tile.tokens).max(1).ilog2());
-        if self.tile_per_unit || mapped || lanes < 2 || has_vector_planes(properties) {
+        let rows = problem.seq_q.max(1).next_power_of_two();
+        let each = self.units as usize / rows;
+        if self.tile_per_unit || mapped || each < 2 || has_vector_planes(properties) {
             return self.for_lanes_of(properties, rows);
         }
-        self.shared_by(rows, lanes, self.tile.tokens)
+        let dims = [problem.head_dim, problem.value_dim];
+        let columns = columns(properties, dims).min(each);
+        let tokens = (self.tile.tokens * columns).min(MOST_TOKENS);
+        let fit = (problem.seq_kv / tokens).max(1);
+        let lanes = (each / columns).min(1 << fit.ilog2());
+        if lanes * columns < 2 {
+            return self.for_lanes_of(properties, rows);
+        }
+        self.shared_by(rows, lanes, columns, tokens)
     }
 
-    /// So many lanes to each of so many rows, and tokens of a step to each lane.
-    fn shared_by(self, rows: usize, lanes: usize, tokens: usize) -> Self {
+    /// So many lanes to each of so many rows, each with so many tokens of a step, and so many that share the
+    /// dimensions.
+    fn shared_by(self, rows: usize, lanes: usize, columns: usize, tokens: usize) -> Self {
         Self {
             tile: RowTile {
                 tokens,
                 block: tokens * lanes,
-                spread: Spread::Split { rows, lanes },
+                spread: Spread::Split {
+                    rows,
+                    lanes,
+                    columns,
+                },
                 ..self.tile
             },
-            units: (rows * lanes) as u32,
+            units: (rows * lanes * columns) as u32,
             ..self
         }
     }
 
     /// Other plans for shared rows that a device might run faster.
-    pub(super) fn shared_variants(&self, rows: usize, lanes: usize) -> Vec<Self> {
+    pub(super) fn shared_variants(&self, rows: usize, lanes: usize, columns: usize) -> Vec<Self> {
         let tokens = self.tile.tokens;
-        let short = (tokens > 1).then(|| self.shared_by(rows, lanes, tokens / 2));
-        let narrow = (lanes > 2).then(|| self.shared_by(rows, lanes / 2, tokens));
+        let short = (tokens > 1).then(|| self.shared_by(rows, lanes, columns, tokens / 2));
+        let narrow = (lanes > 2).then(|| self.shared_by(rows, lanes / 2, columns, tokens));
         [short, narrow].into_iter().flatten().collect()
     }
+}
+
+/// Lanes that share the dimensions of a row: as many as every row has chunks for.
+fn columns(properties: &DeviceProperties, dims: [usize; 2]) -> usize {
+    let planes = properties.features.plane.contains(Plane::Ops);
+    let most = properties.hardware.plane_size_min.min(MOST_COLUMNS) as usize;
+    let fits =
+        |columns: usize| dims.map(|dim| dim.is_multiple_of(columns * MAX_WIDTH)) == [true; 2];
+    let found = [8, 4, 2].into_iter();
+    let found = found
+        .filter(|columns| planes && *columns <= most)
+        .find(|columns| fits(*columns));
+    found.unwrap_or(1)
 }
 
 #[cfg(all(test, feature = "cpu"))]
@@ -71,8 +101,8 @@ mod tests {
     use super::*;
     use crate::softmax::{plan::Walk, split::Parts};
 
-    /// A device without cores, with planes of so many lanes.
-    fn device(plane: u32) -> DeviceProperties {
+    /// A device without cores, with planes of so many lanes, whose lanes can or cannot add up.
+    fn device(plane: u32, adds: bool) -> DeviceProperties {
         let mut properties = Device::cpu()
             .expect("the feature is on")
             .client()
@@ -80,56 +110,78 @@ mod tests {
             .clone();
         properties.hardware.num_cpu_cores = None;
         properties.hardware.max_units_per_cube = 1024;
+        properties.hardware.plane_size_min = plane;
         properties.hardware.plane_size_max = plane;
         properties.hardware.num_streaming_multiprocessors = Some(1);
+        if adds {
+            properties.features.plane.insert(Plane::Ops);
+        } else {
+            properties.features.plane.remove(Plane::Ops);
+        }
         properties
     }
 
-    fn shared(device: &DeviceProperties, rows: usize, keys: usize, mapped: bool) -> Plan {
-        let plan = Plan::new(device, Walk::Forward, 64, ElemType::Float(FloatKind::F32));
-        plan.sharing_rows(device, rows, keys, mapped)
+    /// The plan of so many queries and keys of so many dimensions.
+    fn shared(device: &DeviceProperties, rows: usize, keys: usize, dim: usize) -> Plan {
+        let problem = AttentionProblem {
+            batch: 1,
+            heads: 1,
+            kv_heads: 1,
+            value_heads: 1,
+            seq_q: rows,
+            seq_kv: keys,
+            head_dim: dim,
+            value_dim: dim,
+        };
+        let plan = Plan::new(device, Walk::Forward, dim, ElemType::Float(FloatKind::F32));
+        plan.sharing_rows(device, &problem, false)
     }
 
     #[test]
-    fn lanes_without_a_row_take_keys_of_one_that_has_few() {
-        for (rows, keys, split) in [
-            (1, 4096, Some((1, 64))),
-            (5, 4096, Some((8, 8))),
-            (32, 4096, Some((32, 2))),
-            (33, 4096, None),
-            (1, 33, Some((1, 4))),
-            (1, 15, None),
+    fn lanes_without_a_row_take_keys_or_dimensions_of_one_that_has_few() {
+        for (adds, rows, keys, dim, split) in [
+            (false, 1, 4096, 64, Some((1, 64, 1))),
+            (false, 5, 4096, 64, Some((8, 8, 1))),
+            (false, 32, 4096, 64, Some((32, 2, 1))),
+            (false, 33, 4096, 64, None),
+            (false, 1, 33, 64, Some((1, 4, 1))),
+            (false, 1, 15, 64, None),
+            (true, 1, 4096, 128, Some((1, 8, 8))),
+            (true, 4, 4096, 128, Some((4, 2, 8))),
+            (true, 32, 4096, 128, Some((32, 1, 2))),
+            (true, 1, 4096, 80, Some((1, 16, 4))),
+            (true, 1, 4096, 111, Some((1, 64, 1))),
+            (true, 1, 1, 128, Some((1, 1, 8))),
         ] {
-            let plan = shared(&device(32), rows, keys, false);
-            let spread = split.map_or(Spread::Lane, |(rows, lanes)| Spread::Split { rows, lanes });
-            assert_eq!(plan.tile.spread, spread, "{rows} rows, {keys} keys");
-            if let Some((rows, lanes)) = split {
-                assert_eq!(plan.units as usize, rows * lanes);
-                assert_eq!(plan.rows_per_cube(), rows);
-                assert_eq!(plan.tile.slots(), plan.tile.tokens);
+            let case = format!("{adds}, {rows} rows, {keys} keys, D{dim}");
+            let plan = shared(&device(32, adds), rows, keys, dim);
+            let spread = split.map_or(Spread::Lane, |(rows, lanes, columns)| Spread::Split {
+                rows,
+                lanes,
+                columns,
+            });
+            assert_eq!(plan.tile.spread, spread, "{case}");
+            if let Some((rows, lanes, columns)) = split {
+                assert_eq!(plan.units as usize, rows * lanes * columns, "{case}");
+                assert_eq!(plan.rows_per_cube(), rows, "{case}");
+                assert_eq!(plan.tile.slots(), plan.tile.tokens, "{case}");
             }
         }
     }
 
     #[test]
     fn a_vector_registers_lanes_have_rows_of_their_own_in_smaller_cubes() {
-        for (plane, rows, mapped, units) in [
-            (8, 1, false, 8),
-            (8, 9, false, 16),
-            (8, 100, false, 64),
-            (32, 1, true, 32),
-            (64, 40, true, 64),
-        ] {
-            let plan = shared(&device(plane), rows, 4096, mapped);
+        for (rows, units) in [(1, 8), (9, 16), (100, 64)] {
+            let plan = shared(&device(8, true), rows, 4096, 64);
             assert_eq!(plan.tile.spread, Spread::Lane, "{rows} rows");
-            assert_eq!(plan.units, units, "planes of {plane}, {rows} rows");
+            assert_eq!(plan.units, units, "{rows} rows");
         }
     }
 
     #[test]
     fn keys_of_shared_rows_are_in_parts_where_one_would_have_to_set_sums_aside() {
-        let device = device(32);
-        let plan = shared(&device, 32, 100_000, false);
+        let device = device(32, false);
+        let plan = shared(&device, 32, 100_000, 64);
         let most = plan.tile.most_tokens_at_once();
         let parts = |keys| Parts::new(&device.hardware, &plan, 1000, keys, plan.tile.block);
         assert_eq!(parts(most), None);

@@ -17,7 +17,8 @@ use crate::{
     block_map::BlockList,
     modification::{CapturedData, Code},
     tile::{
-        Aside, Spread, Stream, accumulate, block_products, filled, packed, slots_start, store_rows,
+        Aside, Spread, Stream, accumulate, block_products, filled, first_chunk, packed,
+        slots_start, store_rows, sum_columns,
     },
 };
 
@@ -69,27 +70,26 @@ pub(crate) fn attention_forward<
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let value_width = WV::value();
+        // Of a row, what one lane has.
+        let columns = comptime!(config.spread.columns());
+        let head_dim = comptime!(blueprint.head_dim / columns);
+        let value_dim = comptime!(blueprint.value_dim / columns);
 
-        let rows = own.load::<E, N, R, W>(
-            query,
-            &query_layout,
-            sizes.seq_q,
-            blueprint.head_dim,
-            config,
-        );
+        let rows = own.load::<E, N, R, W>(query, &query_layout, sizes.seq_q, head_dim, config);
         let kv_head = key_head(own.head, blueprint);
         let last = sizes.seq_kv - 1;
-        let keys = Stream::of(&key_layout, own.batch, kv_head, last);
+        let keys = Stream::of(&key_layout, own.batch, kv_head, last).of_lane(config);
         let values = Stream::of(
             &value_layout,
             own.batch,
             value_head(kv_head, blueprint),
             last,
-        );
+        )
+        .of_lane(config);
 
         let mut sums = filled::<RV>(
             0.0f32,
-            comptime!(blueprint.value_dim / value_width * groups),
+            comptime!(value_dim / value_width * groups),
             config.unroll,
         );
         let mut highest = filled::<N>(HIDDEN, groups, true);
@@ -111,9 +111,10 @@ pub(crate) fn attention_forward<
                 own_token,
                 &mut scores,
                 sizes.scale,
-                blueprint.head_dim,
+                head_dim,
                 config,
             );
+            sum_columns::<N>(&mut scores, config);
             walk.modify(&mut scores, token, &sizes, blueprint);
             walk.hide(&mut scores, step, &sizes, blueprint);
             soften::<N>(&mut scores, &mut highest, &mut total, &mut decay, blueprint);
@@ -127,7 +128,7 @@ pub(crate) fn attention_forward<
                 &values,
                 own_token,
                 remaining(token, walk.end, config),
-                blueprint.value_dim,
+                value_dim,
                 config,
             );
             aside.decay(&decay);
@@ -137,7 +138,7 @@ pub(crate) fn attention_forward<
                 &own.rows,
                 first,
                 sizes.seq_q,
-                blueprint.value_dim,
+                value_dim,
                 config,
             );
         }
@@ -235,21 +236,27 @@ fn finish<F: Float, N: Size, RV: Size, WV: Size>(
 ) {
     let tile = comptime!(blueprint.tile);
     match comptime!(tile.spread) {
-        Spread::Split { rows, lanes } => {
-            let share = RowShare::new(highest[0], total[0], rows, lanes, blueprint);
+        Spread::Split {
+            rows,
+            lanes,
+            columns,
+        } => {
+            let width = WV::value();
+            let share = RowShare::new(highest[0], total[0], rows * columns, lanes, blueprint);
             let (factor, found) = row_end::<N>(share.highest, share.total, sizes);
             let row = own.rows[0];
             let exists = row < sizes.seq_q;
-            if exists && share.leads() {
+            if exists && share.leads(columns) {
                 lse[first + row] = found.extract(0usize);
             }
             share.store::<F, RV, WV>(
                 &sums,
                 factor.extract(0usize),
                 out,
-                first + row,
+                (first + row) * comptime!(blueprint.value_dim / width) + first_chunk(tile),
                 exists,
                 blueprint.value_dim,
+                columns,
             );
         }
         _ => {

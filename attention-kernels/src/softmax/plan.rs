@@ -8,7 +8,7 @@ use crate::tile::{RowTile, Spread};
 /// Rows of a cube where lanes are units: the smallest block of a map.
 const ROWS: usize = 64;
 /// The widest vectors that units load.
-const MAX_WIDTH: usize = 4;
+pub(super) const MAX_WIDTH: usize = 4;
 /// The widest vector register of a processor, in numbers of 32 bits.
 const VECTOR_LANES: u32 = 16;
 
@@ -101,8 +101,13 @@ impl Plan {
             let tiles = tiles.into_iter().flatten();
             return tiles.map(|tile| with(tile, self.units)).collect();
         }
-        if let Spread::Split { rows, lanes } = tile.spread {
-            return self.shared_variants(rows, lanes);
+        if let Spread::Split {
+            rows,
+            lanes,
+            columns,
+        } = tile.spread
+        {
+            return self.shared_variants(rows, lanes, columns);
         }
         let most = properties.hardware.max_units_per_cube;
         let wide = (!mapped && most >= 2 * self.units).then(|| with(tile, 2 * self.units));

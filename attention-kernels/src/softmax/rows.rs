@@ -136,7 +136,9 @@ pub(crate) fn tile_of<N: Size>(
             } else {
                 match comptime!(blueprint.tile.spread) {
                     Spread::Lane => first + comptime!(g * blueprint.units) + UNIT_POS as usize,
-                    Spread::Split { rows, .. } => first + UNIT_POS as usize % rows,
+                    Spread::Split { rows, columns, .. } => {
+                        first + UNIT_POS as usize / columns % rows
+                    }
                     _ => first + group_row(g, blueprint.tile),
                 }
             };

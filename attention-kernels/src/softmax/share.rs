@@ -7,7 +7,8 @@ use super::{args::Blueprint, score::weight};
 /// Numbers of a row's sums that pass through shared memory at once.
 const DIMS_AT_ONCE: usize = 32;
 
-/// A lane's part of what its row's lanes share.
+/// A lane's part of what its row's lanes share. Lanes with the same keys, which share the dimensions, are as many
+/// rows here.
 #[derive(CubeType)]
 pub(crate) struct RowShare<N: Size> {
     /// The row among the cube's, and the lane among the row's.
@@ -63,12 +64,13 @@ impl<N: Size> RowShare<N> {
         }
     }
 
-    /// Whether this lane is the first of its row's.
-    pub fn leads(&self) -> bool {
-        self.lane == 0
+    /// Whether this lane is the first of its row's, of which `columns` share the dimensions.
+    pub fn leads(&self, #[comptime] columns: usize) -> bool {
+        self.lane == 0 && self.row % columns == 0
     }
 
-    /// Writes the row's sums times `factor` to row `at` of `target`, if it `exists`. Lanes write chunks in turns.
+    /// Writes the row's sums times `factor`, if it `exists`: `dim` dimensions from the chunk `at` of `target` on, of
+    /// which this lane has every `columns`-th chunk. Lanes write chunks in turns.
     pub fn store<F: Float, R: Size, W: Size>(
         &self,
         sums: &Array<Vector<f32, R>>,
@@ -77,12 +79,13 @@ impl<N: Size> RowShare<N> {
         at: usize,
         exists: bool,
         #[comptime] dim: usize,
+        #[comptime] columns: usize,
     ) {
         let width = W::value();
         let rows = comptime!(self.rows);
         let lanes = comptime!(self.lanes);
         let units = comptime!(rows * lanes);
-        let chunks = comptime!(dim / width);
+        let chunks = comptime!(dim / width / columns);
         let at_once = comptime!((DIMS_AT_ONCE / width).clamp(1, chunks));
         let mut parts =
             Shared::<[Vector<f32, R>]>::new_aligned_slice(comptime!(at_once * units), 16usize);
@@ -94,8 +97,7 @@ impl<N: Size> RowShare<N> {
             sync_cube();
             #[unroll]
             for i in 0..count {
-                parts[i * units + self.lane * rows + self.row] =
-                    sums[first + i] * Vector::new(kept);
+                parts[i * units + UNIT_POS as usize] = sums[first + i] * Vector::new(kept);
             }
             sync_cube();
             #[unroll]
@@ -107,7 +109,8 @@ impl<N: Size> RowShare<N> {
                     for other in 1..lanes {
                         sum += parts[start + other * rows];
                     }
-                    target[at * chunks + first + i] = Vector::cast_from(sum * Vector::new(factor));
+                    target[at + (first + i) * columns] =
+                        Vector::cast_from(sum * Vector::new(factor));
                 }
             }
         }

@@ -19,5 +19,6 @@ pub(crate) use register::{
 };
 pub use spread::Spread;
 pub(crate) use spread::{
-    group_offset, group_row, lane_start, slot_offset, slot_token, slots_start,
+    first_chunk, group_offset, group_row, lane_start, slot_offset, slot_token, slots_start,
+    sum_columns,
 };

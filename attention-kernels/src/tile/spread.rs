@@ -9,13 +9,14 @@ use super::RowTile;
 pub enum Spread {
     /// A lane has rows of its own and meets every token: the `register` engine.
     Lane,
-    /// So many lanes of a cube share a row, with a run of neighbouring tokens each: the `register` engine, where
-    /// there are fewer rows than lanes.
+    /// Lanes of a cube share a row: the `register` engine, where there are fewer rows than lanes.
     Split {
         /// Rows of a cube.
         rows: usize,
-        /// Lanes that share one.
+        /// Of so many, each has a run of neighbouring tokens.
         lanes: usize,
+        /// Each of these is so many neighbours of a plane, which share the chunks of dimensions.
+        columns: usize,
     },
     /// Four lanes share the rows of a 16 x 8 tile; each has two of them, 8 apart, and two
     /// neighbouring tokens: the sums of NVIDIA's `m16n8k16`.
@@ -42,7 +43,24 @@ impl Spread {
             Self::Lane => 1,
             Self::Quads => 4,
             Self::Alternating | Self::Halves => 2,
-            Self::Split { lanes, .. } | Self::Runs { lanes, .. } => lanes,
+            Self::Split { lanes, columns, .. } => lanes * columns,
+            Self::Runs { lanes, .. } => lanes,
+        }
+    }
+
+    /// Lanes of a row whose tokens differ.
+    pub fn lanes_per_token(self) -> usize {
+        match self {
+            Self::Split { lanes, .. } => lanes,
+            _ => self.lanes_per_row(),
+        }
+    }
+
+    /// Lanes that share the dimensions of a row in turns, as its chunks follow each other.
+    pub fn columns(self) -> usize {
+        match self {
+            Self::Split { columns, .. } => columns,
+            _ => 1,
         }
     }
 
@@ -71,7 +89,7 @@ impl Spread {
 impl RowTile {
     /// Tokens of a step that a lane has.
     pub fn slots(&self) -> usize {
-        self.block / self.spread.lanes_per_row()
+        self.block / self.spread.lanes_per_token()
     }
 }
 
@@ -85,7 +103,9 @@ pub(crate) fn slot_token(token: usize, slot: usize, #[comptime] tile: RowTile) -
 #[cube]
 pub(crate) fn slots_start(#[comptime] tile: RowTile) -> usize {
     match comptime!(tile.spread) {
-        Spread::Split { rows, .. } => UNIT_POS as usize / rows * tile.slots(),
+        Spread::Split { rows, columns, .. } => {
+            UNIT_POS as usize / comptime!(rows * columns) * tile.slots()
+        }
         Spread::Runs { rows, lanes } => {
             if comptime!(lanes == 1) {
                 0usize.runtime()
@@ -117,6 +137,39 @@ pub(crate) fn lane_start(#[comptime] spread: Spread) -> usize {
         Spread::Quads => 2 * (UNIT_POS_PLANE as usize % 4),
         Spread::Alternating => UNIT_POS_PLANE as usize / 16,
         Spread::Halves => 8 * (UNIT_POS_PLANE as usize / 16),
+    }
+}
+
+/// The first chunk of a row's dimensions that this lane has.
+#[cube]
+pub(crate) fn first_chunk(#[comptime] tile: RowTile) -> usize {
+    let columns = comptime!(tile.spread.columns());
+    if comptime!(columns > 1) {
+        UNIT_POS as usize % columns
+    } else {
+        0usize.runtime()
+    }
+}
+
+/// Sums over the lanes that share the dimensions of a row, of a step's products of each.
+#[cube]
+pub(crate) fn sum_columns<N: Size>(
+    products: &mut Array<Vector<f32, N>>,
+    #[comptime] tile: RowTile,
+) {
+    let halvings = comptime!(tile.spread.columns().ilog2());
+    #[unroll]
+    for slot in 0..comptime!(if halvings > 0 {
+        tile.slots() * tile.groups
+    } else {
+        0
+    }) {
+        let mut sum = products[slot].extract(0usize);
+        #[unroll]
+        for halving in 0..halvings {
+            sum += plane_shuffle_xor(sum, comptime!(1u32 << halving));
+        }
+        products[slot] = Vector::new(sum);
     }
 }
 

@@ -12,7 +12,7 @@
 
 use cubecl::prelude::*;
 
-use super::Spread;
+use super::{Spread, first_chunk};
 
 mod aside;
 mod rows;
@@ -183,6 +183,16 @@ impl Stream {
             token_stride: layout.seq,
             dim_stride: layout.dim,
             last,
+        }
+    }
+
+    /// The dimensions of each token that this lane has.
+    pub fn of_lane(&self, #[comptime] tile: RowTile) -> Stream {
+        Stream {
+            origin: self.origin + first_chunk(tile) * self.dim_stride,
+            token_stride: self.token_stride,
+            dim_stride: self.dim_stride * comptime!(tile.spread.columns()),
+            last: self.last,
         }
     }
 

@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::{Aside, Layout, RowTile, beside_row, per_lane};
+use crate::tile::first_chunk;
 
 /// Writes `(rows[., g] + aside[., g]) * factors[g]` to the row-major matrix that begins at row `first` of
 /// `target`. Rows from `length` on are not written.
@@ -67,8 +68,8 @@ pub(crate) fn store_rows<E: Float, N: Size, R: Size, W: Size>(
     }
 }
 
-/// Reads `dim` elements of each lane's row of one head into registers; lanes beyond the last of
-/// the `length` rows repeat it.
+/// Reads `dim` elements of each lane's row of one head into registers: all, or where lanes share the dimensions its
+/// own. Lanes beyond the last of the `length` rows repeat it.
 #[cube]
 pub(crate) fn load_rows<E: Float, N: Size, R: Size, W: Size>(
     source: &[Vector<E, W>],
@@ -91,6 +92,7 @@ pub(crate) fn load_rows<E: Float, N: Size, R: Size, W: Size>(
     for slot in 0..count {
         offsets[slot] = origin + min(positions[slot], length - 1) * layout.seq;
     }
+    let first = first_chunk(tile);
     let slots = comptime!(chunks * groups);
     let mut rows = Array::<Vector<f32, R>>::new(comptime!(array_length(slots, tile)));
     if comptime!(lanes == 1) {
@@ -98,7 +100,8 @@ pub(crate) fn load_rows<E: Float, N: Size, R: Size, W: Size>(
         for chunk in 0..trips(chunks, length, tile) {
             #[unroll]
             for g in 0..groups {
-                let loaded = source[offsets[g] + chunk * layout.dim];
+                let column = chunk * comptime!(tile.spread.columns()) + first;
+                let loaded = source[offsets[g] + column * layout.dim];
                 rows[chunk * groups + g] = beside_row::<E, N, R, W>(loaded);
             }
         }
