@@ -97,6 +97,7 @@ pub fn softmax() -> Vec<Entry> {
             .with_mask([2, 1, 37, 53])
             .with_bias([1, 4, 37, 53]),
         Entry::new("softmax/one-query", [2, 4, 4, 1, 131, 64, 64]),
+        Entry::new("softmax/few-queries", [1, 2, 2, 23, 311, 128, 128]),
         Entry::new("softmax/head-dim-40", [1, 2, 2, 33, 33, 40, 40]),
         Entry::new(
             "softmax/head-dim-111-value-dim-256",

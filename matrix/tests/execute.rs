@@ -109,6 +109,12 @@ fn the_register_engine_is_right_in_every_order_of_threads() {
     assert_right("sm_80-cpp", "attention_", &["register/everything/f32"]);
 }
 
+#[test]
+fn lanes_that_share_rows_are_right_in_every_order_of_threads() {
+    let names = ["register/few-everything/f32", "register/few-one-odd/f32"];
+    assert_right("sm_80-cpp", "attention_", &names);
+}
+
 /// Reverses the input by way of shared memory.
 #[cube(launch_unchecked)]
 fn reverse(input: &[f32], output: &mut [f32], #[comptime] synchronized: bool) {

@@ -89,6 +89,8 @@ fn shaders_keep_the_limits_of_every_browser_or_are_refused() {
     let cases = [
         "softmax/self/f32",
         "softmax/full-mask/f32",
+        "softmax/one-query/f32",
+        "softmax/few-queries/f32",
         "code/",
         "block-map/causal",
         "maps/",

@@ -8,6 +8,10 @@ use crate::tile::{RowTile, Spread};
 
 /// Units of the smallest cube, where planes are not smaller.
 const FEWEST_UNITS: u32 = 32;
+/// Units of a cube that lanes share rows in: what every device has.
+const MOST_UNITS: u32 = 256;
+/// Lanes with keys of their own, where units suffice: an H200 is 1.7 times as fast with four as with two.
+const FEWEST_LANES: usize = 4;
 /// Lanes that share the dimensions of a row, at most: eight read 128 bytes of a token of f32 as one.
 const MOST_COLUMNS: u32 = 8;
 /// Tokens of a step that a lane has, at most.
@@ -35,15 +39,17 @@ impl Plan {
         mapped: bool,
     ) -> Self {
         let rows = problem.seq_q.max(1).next_power_of_two();
-        let each = self.units as usize / rows;
-        if self.tile_per_unit || mapped || each < 2 || has_vector_planes(properties) {
+        let few = 2 * rows <= self.units as usize;
+        if self.tile_per_unit || mapped || !few || has_vector_planes(properties) {
             return self.for_lanes_of(properties, rows);
         }
         let dims = [problem.head_dim, problem.value_dim];
-        let columns = columns(properties, dims).min(each);
+        let most = MOST_UNITS.min(properties.hardware.max_units_per_cube) as usize / rows;
+        let columns = columns(properties, dims).min(most);
         let tokens = (self.tile.tokens * columns).min(MOST_TOKENS);
         let fit = (problem.seq_kv / tokens).max(1);
-        let lanes = (each / columns).min(1 << fit.ilog2());
+        let wanted = (self.units as usize / (rows * columns)).max(FEWEST_LANES);
+        let lanes = wanted.min(most / columns).min(1 << fit.ilog2());
         if lanes * columns < 2 {
             return self.for_lanes_of(properties, rows);
         }
@@ -142,13 +148,14 @@ mod tests {
         for (adds, rows, keys, dim, split) in [
             (false, 1, 4096, 64, Some((1, 64, 1))),
             (false, 5, 4096, 64, Some((8, 8, 1))),
-            (false, 32, 4096, 64, Some((32, 2, 1))),
+            (false, 32, 4096, 64, Some((32, 4, 1))),
             (false, 33, 4096, 64, None),
             (false, 1, 33, 64, Some((1, 4, 1))),
             (false, 1, 15, 64, None),
             (true, 1, 4096, 128, Some((1, 8, 8))),
-            (true, 4, 4096, 128, Some((4, 2, 8))),
-            (true, 32, 4096, 128, Some((32, 1, 2))),
+            (true, 4, 4096, 128, Some((4, 4, 8))),
+            (true, 16, 4096, 128, Some((16, 2, 8))),
+            (true, 32, 4096, 128, Some((32, 1, 8))),
             (true, 1, 4096, 80, Some((1, 16, 4))),
             (true, 1, 4096, 111, Some((1, 64, 1))),
             (true, 1, 1, 128, Some((1, 1, 8))),

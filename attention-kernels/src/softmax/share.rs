@@ -4,8 +4,8 @@ use cubecl::prelude::*;
 
 use super::{args::Blueprint, score::weight};
 
-/// Numbers of a row's sums that pass through shared memory at once.
-const DIMS_AT_ONCE: usize = 32;
+/// Numbers of all lanes' sums that pass through shared memory at once: half of what a browser promises.
+const NUMBERS_AT_ONCE: usize = 2048;
 
 /// A lane's part of what its row's lanes share. Lanes with the same keys, which share the dimensions, are as many
 /// rows here.
@@ -86,7 +86,7 @@ impl<N: Size> RowShare<N> {
         let lanes = comptime!(self.lanes);
         let units = comptime!(rows * lanes);
         let chunks = comptime!(dim / width / columns);
-        let at_once = comptime!((DIMS_AT_ONCE / width).clamp(1, chunks));
+        let at_once = comptime!((NUMBERS_AT_ONCE / (width * units)).min(chunks).max(1));
         let mut parts =
             Shared::<[Vector<f32, R>]>::new_aligned_slice(comptime!(at_once * units), 16usize);
         let kept = self.kept.extract(0usize);
