@@ -1,5 +1,7 @@
 //! The problems of the sweep.
 
+use std::thread::available_parallelism;
+
 use attention_core::{AttentionSpec, CausalAlignment, oracle::Mask4};
 use attention_kernels::catalog::{self, Entry, Sizes};
 use attention_models::cli::verify::case::Case;
@@ -65,6 +67,23 @@ pub(crate) fn many_rows() -> Vec<Case> {
             .with_spec(everything)
             .with_mask([2, 1, 71, 101])
             .with_bias([1, 8, 71, 101]),
+    ];
+    entries.iter().map(Case::of).collect()
+}
+
+/// As many heads of values as this machine has cores: each then computes the backward of whole heads.
+pub(crate) fn heads_of_every_core() -> Vec<Case> {
+    let cores = available_parallelism().expect("the system says").get();
+    let everything = causal().with_scale(0.2).with_softcap(2.0);
+    let entries = [
+        Entry::new("a head for each core", [1, cores, cores, 71, 101, 64, 64]),
+        Entry::new(
+            "two heads for each core, everything",
+            [1, 2 * cores, cores, 71, 101, 32, 64],
+        )
+        .with_spec(everything)
+        .with_mask([1, 1, 71, 101])
+        .with_bias([1, 2 * cores, 71, 101]),
     ];
     entries.iter().map(Case::of).collect()
 }

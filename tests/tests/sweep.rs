@@ -19,8 +19,8 @@ use cubecl::client::Client;
 
 use crate::{
     cases::{
-        HEAD_DIMS, broadcasts, catalog, everything, head_dims, keys_in_parts, large_scores,
-        lengths, long_sums, many_rows, one_query, rows_without_keys,
+        HEAD_DIMS, broadcasts, catalog, everything, head_dims, heads_of_every_core, keys_in_parts,
+        large_scores, lengths, long_sums, many_rows, one_query, rows_without_keys,
     },
     support::{Layout, devices, devices_of_case, run_engine, run_kernels},
 };
@@ -120,6 +120,11 @@ fn every_option_and_their_combination_agree_with_the_oracle() {
 #[test]
 fn rows_without_keys_give_zero_and_no_gradient() {
     assert_within_bounds(&rows_without_keys(), DType::F32, Layout::Contiguous);
+}
+
+#[test]
+fn a_head_for_each_core_agrees_with_the_oracle() {
+    assert_within_bounds(&heads_of_every_core(), DType::F32, Layout::Contiguous);
 }
 
 #[test]

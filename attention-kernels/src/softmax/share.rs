@@ -66,7 +66,8 @@ impl<N: Size> RowShare<N> {
 
     /// Whether this lane is the first of its row's, of which `columns` share the dimensions.
     pub fn leads(&self, #[comptime] columns: usize) -> bool {
-        self.lane == 0 && self.row % columns == 0
+        let column = self.row % columns;
+        self.lane == 0 && column == 0
     }
 
     /// Writes the row's sums times `factor`, if it `exists`: `dim` dimensions from the chunk `at` of `target` on, of
