@@ -76,11 +76,19 @@ impl Plan {
     }
 
     /// Other plans for shared rows that a device might run faster.
-    pub(super) fn shared_variants(&self, rows: usize, lanes: usize, columns: usize) -> Vec<Self> {
+    pub(super) fn shared_variants(&self) -> Option<Vec<Self>> {
+        let Spread::Split {
+            rows,
+            lanes,
+            columns,
+        } = self.tile.spread
+        else {
+            return None;
+        };
         let tokens = self.tile.tokens;
         let short = (tokens > 1).then(|| self.shared_by(rows, lanes, columns, tokens / 2));
         let narrow = (lanes > 2).then(|| self.shared_by(rows, lanes / 2, columns, tokens));
-        [short, narrow].into_iter().flatten().collect()
+        Some([short, narrow].into_iter().flatten().collect())
     }
 }
 
@@ -168,10 +176,16 @@ mod tests {
                 columns,
             });
             assert_eq!(plan.tile.spread, spread, "{case}");
-            if let Some((rows, lanes, columns)) = split {
-                assert_eq!(plan.units as usize, rows * lanes * columns, "{case}");
+            if let Some((rows, ..)) = split {
                 assert_eq!(plan.rows_per_cube(), rows, "{case}");
-                assert_eq!(plan.tile.slots(), plan.tile.tokens, "{case}");
+                for plan in [plan]
+                    .into_iter()
+                    .chain(plan.variants(&device(32, adds), false))
+                {
+                    let RowTile { tokens, spread, .. } = plan.tile;
+                    assert_eq!(plan.tile.slots(), tokens, "{case}");
+                    assert_eq!(plan.units as usize, rows * spread.lanes_per_row(), "{case}");
+                }
             }
         }
     }

@@ -101,13 +101,8 @@ impl Plan {
             let tiles = tiles.into_iter().flatten();
             return tiles.map(|tile| with(tile, self.units)).collect();
         }
-        if let Spread::Split {
-            rows,
-            lanes,
-            columns,
-        } = tile.spread
-        {
-            return self.shared_variants(rows, lanes, columns);
+        if let Some(shared) = self.shared_variants() {
+            return shared;
         }
         let most = properties.hardware.max_units_per_cube;
         let wide = (!mapped && most >= 2 * self.units).then(|| with(tile, 2 * self.units));
