@@ -158,18 +158,16 @@ pub(crate) fn sum_columns<N: Size>(
     #[comptime] tile: RowTile,
 ) {
     let halvings = comptime!(tile.spread.columns().ilog2());
-    #[unroll]
-    for slot in 0..comptime!(if halvings > 0 {
-        tile.slots() * tile.groups
-    } else {
-        0
-    }) {
-        let mut sum = products[slot].extract(0usize);
+    if comptime!(halvings > 0) {
         #[unroll]
-        for halving in 0..halvings {
-            sum += plane_shuffle_xor(sum, comptime!(1u32 << halving));
+        for slot in 0..comptime!(tile.slots() * tile.groups) {
+            let mut sum = products[slot].extract(0usize);
+            #[unroll]
+            for halving in 0..halvings {
+                sum += plane_shuffle_xor(sum, comptime!(1u32 << halving));
+            }
+            products[slot] = Vector::new(sum);
         }
-        products[slot] = Vector::new(sum);
     }
 }
 

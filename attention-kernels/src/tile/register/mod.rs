@@ -1,4 +1,5 @@
-//! The `register` engine: it needs no matrix unit, no plane and no shared memory.
+//! The `register` engine: it needs no matrix unit and no plane, and shared memory only where a forward has fewer rows
+//! than lanes, which then share them ([`Spread::Split`]).
 //!
 //! A lane owns a row. Rows (queries in the forward, keys in the key backward) lie across SIMD
 //! lanes: across the units of a cube on a GPU, where `N` is 1, and across the lanes of a vector
