@@ -27,6 +27,9 @@ pub enum DeviceKind {
     /// The processor: tensors of Burn's `flex` backend, and with feature `cpu` our kernels on their
     /// memory.
     Cpu,
+    /// The processor as CubeCL's CPU runtime has it, Burn's `Device::cpu()`: tensors lie where kernels compute,
+    /// and Burn's other operations are CubeCL's kernels too.
+    CubeclCpu,
     /// Vulkan, through SPIR-V.
     Vulkan,
     /// WebGPU as browsers have it: WGSL, on whichever graphics interface the machine offers.
@@ -50,7 +53,7 @@ pub enum DeviceError {
         given: String,
     },
     /// This build left the device out.
-    #[error("`device` is {device}, which is not compiled in (feature `{device}`); there is: {}", names(.there))]
+    #[error("`device` is {device}, which is not compiled in (feature `{}`); there is: {}", .device.feature(), names(.there))]
     NotCompiledIn {
         /// The device that was asked for.
         device: DeviceKind,
@@ -74,7 +77,9 @@ impl DeviceError {
     pub fn reason(&self) -> String {
         match self {
             Self::Unknown { given } => format!("no device is called {given}"),
-            Self::NotCompiledIn { device, .. } => format!("not compiled in (feature `{device}`)"),
+            Self::NotCompiledIn { device, .. } => {
+                format!("not compiled in (feature `{}`)", device.feature())
+            }
             Self::NotFound { reason, .. } => reason.clone(),
         }
     }
@@ -82,8 +87,9 @@ impl DeviceError {
 
 impl DeviceKind {
     /// Every kind there is, whether or not this build and this machine have it.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Cpu,
+        Self::CubeclCpu,
         Self::Vulkan,
         Self::Wgpu,
         Self::Cuda,
@@ -91,10 +97,11 @@ impl DeviceKind {
         Self::Metal,
     ];
 
-    /// The name in `--device` and of the feature.
+    /// The name in `--device`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
+            Self::CubeclCpu => "cubecl-cpu",
             Self::Vulkan => "vulkan",
             Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
@@ -103,11 +110,20 @@ impl DeviceKind {
         }
     }
 
+    /// The feature that compiles it in.
+    pub const fn feature(self) -> &'static str {
+        match self {
+            Self::CubeclCpu => "cpu",
+            _ => self.name(),
+        }
+    }
+
     /// Whether this build can use the device. `cpu` always is: without its feature, attention is
     /// composed of Burn's operations.
     pub const fn compiled_in(self) -> bool {
         match self {
             Self::Cpu => true,
+            Self::CubeclCpu => cfg!(feature = "cpu"),
             Self::Vulkan => cfg!(feature = "vulkan"),
             Self::Wgpu => cfg!(feature = "wgpu"),
             Self::Cuda => cfg!(feature = "cuda"),
@@ -180,7 +196,7 @@ impl DeviceKind {
     /// Whether the device is a driver that computes on the processor.
     pub fn is_software(self) -> bool {
         match self {
-            Self::Cpu => true,
+            Self::Cpu | Self::CubeclCpu => true,
             #[cfg(feature = "cube")]
             _ => cube::open(self).is_ok_and(|found| found.software),
             #[cfg(not(feature = "cube"))]
@@ -200,7 +216,7 @@ impl DeviceKind {
 
     fn refusal(self) -> Option<String> {
         if !self.compiled_in() {
-            return Some(format!("this build has no feature `{self}`"));
+            return Some(format!("this build has no feature `{}`", self.feature()));
         }
         match self {
             Self::Cpu => None,

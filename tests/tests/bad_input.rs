@@ -160,7 +160,8 @@ fn every_device_refuses_tensors_of_another_device() {
 #[test]
 fn an_unknown_device_is_refused_with_those_there_are() {
     let error = by_name("gpu").expect_err("there is no such device");
-    let accepted = "`device` is gpu; accepted: auto, cpu, vulkan, wgpu, cuda, rocm, metal";
+    let accepted =
+        "`device` is gpu; accepted: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm, metal";
     assert_eq!(error.to_string(), accepted);
 }
 

@@ -31,24 +31,30 @@ fn passes(name: &str, outputs: usize) {
     }
 }
 
+/// Devices whose own operations a test can wait for: `cubecl-cpu` compiles Burn's anew in every process, hundreds for
+/// a model, and tries some that take minutes. Attention is checked there beside flex.
+fn devices_of_burn() -> impl Iterator<Item = DeviceKind> {
+    let quick = |kind: &DeviceKind| *kind != DeviceKind::CubeclCpu;
+    devices().into_iter().filter(quick)
+}
+
 /// Bounded by an unfused run on the same device: the gradient of a sink or of lambda is a sum over everything,
 /// Burn's, and as exact as that is there.
 fn passes_beside_its_own(name: &str, outputs: usize) {
-    for kind in devices() {
+    for kind in devices_of_burn() {
         assert_eq!(passed(name, kind, None), outputs, "{name} on {kind}");
     }
 }
 
 /// Models run on the devices that people run models on; WGSL is checked by the operations.
+fn devices_of_models() -> impl Iterator<Item = DeviceKind> {
+    devices_of_burn().filter(|kind| *kind != DeviceKind::Wgpu)
+}
+
 fn model_passes(name: &str, outputs: usize) {
-    for kind in devices() {
-        if kind != DeviceKind::Wgpu {
-            assert_eq!(
-                passed(name, kind, Some(&Device::flex())),
-                outputs,
-                "{name} on {kind}"
-            );
-        }
+    for kind in devices_of_models() {
+        let passed = passed(name, kind, Some(&Device::flex()));
+        assert_eq!(passed, outputs, "{name} on {kind}");
     }
 }
 
@@ -176,10 +182,7 @@ fn a_vit_with_registers_computes_what_timm_computes() {
 
 #[test]
 fn a_pretrained_dinov2_computes_what_transformers_computes_at_both_sizes() {
-    for kind in devices() {
-        if kind == DeviceKind::Wgpu {
-            continue;
-        }
+    for kind in devices_of_models() {
         let report = check("pretrained/dinov2_s14.safetensors", kind, None);
         assert_eq!(report.failed(), 0, "{kind}\n{report}");
         if report.skipped() > 0 {

@@ -10,7 +10,7 @@ use crate::{build, models, process, setup};
 /// What `cargo xtask demo` takes.
 #[derive(Args)]
 pub struct Demo {
-    /// Where to compute: cpu, vulkan, wgpu or auto
+    /// Where to compute: cpu, cubecl-cpu, vulkan, wgpu or auto
     #[arg(long, default_value = "cpu")]
     device: String,
 }

@@ -54,7 +54,7 @@ pub struct ChatArgs {
     /// The same seed samples the same answer
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// Where the model runs: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// The type that the model computes in

@@ -26,7 +26,7 @@ pub struct ClassifyArgs {
     /// How many labels are shown
     #[arg(long, default_value_t = 5, value_name = "K")]
     top: usize,
-    /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// Where the model runs: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// The type that the model computes in

@@ -39,7 +39,7 @@ pub struct DrawArgs {
     /// The picture
     #[arg(short, long, default_value = "digits.png", value_name = "PNG")]
     output: PathBuf,
-    /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// Where the model runs: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// The type that the model computes in

@@ -25,7 +25,7 @@ pub struct EmbedArgs {
     /// A model folder, or the name of a model fetched by `cargo xtask models fetch`
     #[arg(long, default_value = "minilm", value_name = "DIR|NAME")]
     model: String,
-    /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// Where the model runs: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// The type in which it computes

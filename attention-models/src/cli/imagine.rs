@@ -63,7 +63,7 @@ pub struct ImagineArgs {
     /// Where the picture is written
     #[arg(short, long, default_value = "picture.png", value_name = "PNG")]
     output: PathBuf,
-    /// Where the models run: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// Where the models run: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// In which type the UNet computes

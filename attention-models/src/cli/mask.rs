@@ -28,7 +28,7 @@ pub struct MaskArgs {
     /// The reach of a window, the stride of a pattern, the length of a prefix or a document
     #[arg(long, default_value_t = 256, value_name = "N")]
     size: u32,
-    /// The device: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// The device: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "cpu", value_name = "D")]
     device: String,
 }

@@ -42,7 +42,7 @@ pub struct SeeArgs {
     /// Where the picture is written
     #[arg(short, long, default_value = "attention.png", value_name = "PNG")]
     output: PathBuf,
-    /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// Where the model runs: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// The type that the model computes in

@@ -44,7 +44,7 @@ pub struct TerrainArgs {
     /// The height map, 16 bits of grey; the picture is written beside it, as `NAME-shaded.png`
     #[arg(short, long, default_value = "height.png", value_name = "PNG")]
     output: PathBuf,
-    /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// Where the model runs: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// The type that the model computes in

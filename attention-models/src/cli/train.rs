@@ -47,7 +47,7 @@ pub struct TrainArgs {
     /// Everything random follows from it
     #[arg(long, default_value_t = 42, value_name = "N")]
     seed: u64,
-    /// Where the model is trained: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// Where the model is trained: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// A folder of a trained ViT, which then says whether the digits that `diffusion` draws are those

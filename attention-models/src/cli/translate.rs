@@ -26,7 +26,7 @@ pub struct TranslateArgs {
     /// How many tokens at most; as many as the model's files say if not given
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
-    /// Where the model runs: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// Where the model runs: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// The type in which it computes

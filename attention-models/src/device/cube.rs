@@ -46,7 +46,7 @@ fn find(kind: DeviceKind) -> Result<Found, String> {
         })
     };
     match kind {
-        DeviceKind::Cpu => hardware(Device::cpu()),
+        DeviceKind::Cpu | DeviceKind::CubeclCpu => hardware(Device::cpu()),
         DeviceKind::Cuda => hardware(Device::cuda(0)),
         DeviceKind::Rocm => hardware(Device::rocm(0)),
         #[cfg(feature = "wgpu")]

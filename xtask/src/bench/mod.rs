@@ -16,7 +16,7 @@ use crate::{build, process, setup};
 /// What `cargo xtask bench` takes.
 #[derive(Args)]
 pub struct Bench {
-    /// The device: cpu, vulkan, wgpu, cuda, rocm or metal
+    /// The device: cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "cpu", value_name = "D")]
     device: String,
     /// Leave out the longest sequence, and measure for a shorter time

@@ -40,7 +40,7 @@ use crate::{
 /// Measure attention beside Burn's own on the same device, its flex backend, torch and onnxruntime
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The device: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// The device: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// Also write the numbers to this file

@@ -39,7 +39,7 @@ use crate::{
 /// Check a device: every kernel against its oracle, and against what other implementations computed
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The device: auto, cpu, vulkan, wgpu, cuda, rocm or metal
+    /// The device: auto, cpu, cubecl-cpu, vulkan, wgpu, cuda, rocm or metal
     #[arg(long, default_value = "auto", value_name = "D")]
     device: String,
     /// Also check every golden folder in here

@@ -1,5 +1,8 @@
-//! Every CubeCL runtime: the kernels read Burn's buffers where they lie.
+//! Every CubeCL runtime: the kernels read Burn's buffers where they lie. So does the host, for a single query, those
+//! of the CPU runtime.
 
+#[cfg(feature = "cpu")]
+mod host;
 mod maps;
 
 use attention_kernels::{
@@ -23,6 +26,10 @@ use super::{AttentionOps, launched, output_shapes};
 
 impl AttentionOps for CubeBackend {
     fn attention_forward(inputs: Inputs<Self>, call: Call) -> Output<Self> {
+        #[cfg(feature = "cpu")]
+        if let Some(output) = launched(host::forward(&inputs, &call)) {
+            return output;
+        }
         let spec = call.spec;
         let query = inputs.query.clone();
         let (out, lse) = output_shapes(query.shape().dims(), inputs.value.shape().dims());

@@ -7,7 +7,7 @@
 
 mod maps;
 mod memory;
-mod single;
+pub(super) mod single;
 mod twins;
 
 use attention_core::AttentionError;
@@ -27,8 +27,8 @@ use super::values::{
     MaybeInt, Output,
 };
 use super::{AttentionOps, launched, output_shapes};
-pub(super) use memory::properties;
 use memory::{Uploads, client, contiguous, download, download_kept, plain};
+pub(super) use memory::{properties, refused};
 
 impl AttentionOps for Flex {
     fn attention_forward(inputs: Inputs<Self>, call: Call) -> Output<Self> {

@@ -224,7 +224,8 @@ fn stored_as(dtype: DType) -> DType {
     }
 }
 
-fn refused(error: ServerError) -> AttentionError {
+/// What the runtime says, as an error of ours.
+pub(in super::super) fn refused(error: ServerError) -> AttentionError {
     AttentionError::Launch {
         kernel: "softmax",
         reason: error.to_string(),

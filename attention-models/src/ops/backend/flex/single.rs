@@ -1,12 +1,12 @@
-//! Attention of single queries in flex's own memory. The copies and the launch of a kernel would take
-//! longer than all of the work.
+//! Attention of single queries in memory that the host reads. The launch of a kernel, and flex's copies, would
+//! take longer than all of the work.
 
 use attention_core::{
     CausalAlignment,
     host::{self, Heads, Numbers, Rows, Size},
 };
 use attention_kernels::{modification::Modification, softmax::Engine};
-use burn::backend::{Flex, TensorMetadata};
+use burn::backend::{Backend, Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType};
 use burn_flex::{FlexTensor, Layout};
 use half::{bf16, f16};
@@ -18,21 +18,29 @@ use super::super::{
 
 /// The output of one query, if there is nothing between its products but the scale.
 pub(super) fn forward(inputs: &Inputs<Flex>, call: &Call) -> Option<Output<Flex>> {
-    let [batch, heads, seq_q, head_dim] = inputs.query.shape().dims();
-    let [_, kv_heads, seq_kv, _] = inputs.key.shape().dims();
-    let [_, value_heads, _, value_dim] = inputs.value.shape().dims();
     let tensors = [&inputs.query, &inputs.key, &inputs.value];
-    let plain = inputs.mask.as_option().is_none()
+    takes(inputs, call).then(|| attend(tensors, call)).flatten()
+}
+
+/// Whether this is one query with nothing between its products but the scale.
+pub(in super::super) fn takes<B: Backend>(inputs: &Inputs<B>, call: &Call) -> bool {
+    let [_, _, seq_q, _]: [usize; 4] = inputs.query.shape().dims();
+    seq_q == 1
+        && inputs.mask.as_option().is_none()
         && inputs.bias.as_option().is_none()
         && call.modification == Modification::default()
         && call.blocks.is_none()
         && call.spec.softcap.is_none()
         && call.spec.causal != Some(CausalAlignment::TopLeft)
         && call.engine == Engine::Auto
-        && !call.recorded;
-    if !plain || seq_q != 1 {
-        return None;
-    }
+        && !call.recorded
+}
+
+/// The output of such a query, if the tensors are of one type and their rows lie whole in memory.
+pub(in super::super) fn attend(tensors: [&FlexTensor; 3], call: &Call) -> Option<Output<Flex>> {
+    let [query_shape, [_, kv_heads, seq_kv, _], value_shape] =
+        tensors.map(|tensor| tensor.shape().dims());
+    let ([batch, heads, _, head_dim], [_, value_heads, _, value_dim]) = (query_shape, value_shape);
     let numbers = numbers_of(tensors)?;
     let [query, key, value] = tensors.map(Strided::of);
     let (query, key, value) = (query?, key?, value?);
@@ -52,14 +60,13 @@ pub(super) fn forward(inputs: &Inputs<Flex>, call: &Call) -> Option<Output<Flex>
             values: value.rows(sequence, head / (heads / value_heads), 2),
         }
     });
-    let dtype = inputs.query.dtype();
+    let dtype = tensors[0].dtype();
     let out = match dtype {
         DType::F16 => Bytes::from_elems::<f16>(out.into_iter().map(f16::from_f32).collect()),
         DType::BF16 => Bytes::from_elems::<bf16>(out.into_iter().map(bf16::from_f32).collect()),
         _ => Bytes::from_elems(out),
     };
-    let (out_shape, lse_shape) =
-        output_shapes([batch, heads, seq_q, head_dim], inputs.value.shape().dims());
+    let (out_shape, lse_shape) = output_shapes(query_shape, value_shape);
     Some(Output {
         out: FlexTensor::new(out, Layout::contiguous(out_shape.into()), dtype),
         lse: FlexTensor::new(
