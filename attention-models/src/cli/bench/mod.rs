@@ -189,12 +189,14 @@ fn measure_shape(
     // On what a chip is measured with, the processor and kernels without matrix units would take minutes.
     let cores = Scale::of(kind) == Scale::Cores;
     let on_flex = cores.then(|| Workload::new(shape, Contender::Burn, &flex));
-    // On `cpu`, Burn's own attention is flex's, and a unit is a core, which cubek's kernel is not
-    // made for; it has no backward.
+    // On `cpu`, Burn's own attention is flex's; on `cubecl-cpu` its backward does not end in minutes.
     let elsewhere = kind != DeviceKind::Cpu;
-    let burn = elsewhere.then(|| Workload::new(shape, Contender::Burn, &here));
+    let runtime = kind == DeviceKind::CubeclCpu;
+    let burn = elsewhere && !(runtime && shape.pass() == Pass::Backward);
+    let burn = burn.then(|| Workload::new(shape, Contender::Burn, &here));
     let burn = burn.filter(|burn| runs(Who::Burn, shape, kind, burn.check()));
-    let unit = elsewhere && cores && shape.pass() == Pass::Forward;
+    // Cubek's kernel has no backward, and is not made for units that are cores.
+    let unit = elsewhere && !runtime && cores && shape.pass() == Pass::Forward;
     let unit = unit.then(|| UnitKernel::new(&ours, &client));
     let unit = unit.filter(|unit| runs(Who::Cubek, shape, kind, unit.run()));
     let contenders = [

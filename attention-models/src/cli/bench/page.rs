@@ -146,11 +146,16 @@ fn how(report: &Report) -> String {
             "- onnxruntime: `{graph}` was its fastest graph for {times} of the shapes."
         );
     }
-    let burn = if report.kind == DeviceKind::Cpu {
-        "- Burn: its own attention on this device, which is flex's.\n"
-    } else {
-        "- Burn: its own attention as it ships, on this device; flex: the same on the processor; cubek: its unit kernel, \
-         launched directly.\n"
+    let burn = match report.kind {
+        DeviceKind::Cpu => "- Burn: its own attention on this device, which is flex's.\n",
+        DeviceKind::CubeclCpu => {
+            "- Burn: its own attention as it ships, on this device, forward (its backward did not end in four minutes); flex: \
+             the same on flex's tensors.\n"
+        }
+        _ => {
+            "- Burn: its own attention as it ships, on this device; flex: the same on the processor; cubek: its unit kernel, \
+             launched directly.\n"
+        }
     };
     text.push_str(burn);
     text
