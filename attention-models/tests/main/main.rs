@@ -11,6 +11,7 @@ mod mha;
 mod models;
 mod oracle;
 mod rows;
+mod single;
 mod support;
 #[cfg(feature = "cli")]
 mod training;

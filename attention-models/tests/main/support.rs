@@ -149,7 +149,8 @@ pub struct Run {
     pub bias: Option<Vec<f64>>,
 }
 
-type Operation = fn(
+/// Ours, or Burn's operations.
+pub type Operation = fn(
     Tensor<4>,
     Tensor<4>,
     Tensor<4>,
