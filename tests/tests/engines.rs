@@ -16,7 +16,7 @@ use cubecl::client::Client;
 
 use crate::{
     cases::{everything, head_dims, large_scores, lengths, rows_without_keys},
-    support::{Layout, devices, run_engine, upload},
+    support::{Layout, run_engine, runtimes, upload},
     sweep::{assert_engines_within_bounds, offers},
 };
 
@@ -74,7 +74,7 @@ fn registers_agree_with_the_oracle_where_matrix_instructions_would_be_chosen() {
 #[test]
 fn matrix_engines_read_views_as_they_lie_and_give_the_same_bits() {
     let case = lengths()[20].rounded_to(DType::F16);
-    for kind in devices()
+    for kind in runtimes()
         .into_iter()
         .filter(|kind| offers(*kind, DType::F16))
     {
@@ -91,7 +91,7 @@ fn matrix_engines_read_views_as_they_lie_and_give_the_same_bits() {
 #[test]
 fn an_engine_that_a_device_does_not_have_is_refused_by_name() {
     // A WebGPU device may say that it has cooperative matrices, and its shaders cannot use them.
-    for kind in devices() {
+    for kind in runtimes() {
         let client = kind.client().expect("the device was found");
         let dtype = if kind == DeviceKind::Vulkan {
             DType::F32
@@ -122,7 +122,7 @@ fn an_engine_that_a_device_does_not_have_is_refused_by_name() {
 
 #[test]
 fn operations_refuse_an_engine_before_anything_is_launched() {
-    for kind in devices() {
+    for kind in runtimes() {
         let device = kind.open().expect("the device was found");
         let client = kind.client().expect("the device was found");
         let there = engines(&client, elem_type(DType::F32));

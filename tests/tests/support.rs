@@ -48,14 +48,22 @@ pub fn devices() -> Vec<DeviceKind> {
     found
 }
 
-/// The devices that take the `nth` case of a list. For WGSL, software Vulkan checks the bounds of every number
+/// One of [`devices`] for each runtime, for kernels run without Burn: `cubecl-cpu` runs them where `cpu` does.
+pub fn runtimes() -> Vec<DeviceKind> {
+    let mut kinds = devices();
+    let twice = kinds.contains(&DeviceKind::Cpu);
+    kinds.retain(|kind| !(twice && *kind == DeviceKind::CubeclCpu));
+    kinds
+}
+
+/// The [`runtimes`] that take the `nth` case of a list. For WGSL, software Vulkan checks the bounds of every number
 /// that a kernel loads, and compiles two to four times as long as for the SPIR-V of the same kernel: it takes every
 /// third case, unless `ATTENTION_DEVICES` asks for it.
-pub fn devices_of_case(nth: usize) -> Vec<DeviceKind> {
+pub fn runtimes_of_case(nth: usize) -> Vec<DeviceKind> {
     let is_software = std::env::var_os("ATTENTION_RUNNER").is_some();
     let takes_all = !is_software || std::env::var_os("ATTENTION_DEVICES").is_some();
     let takes = |kind: &DeviceKind| *kind != DeviceKind::Wgpu || nth.is_multiple_of(3) || takes_all;
-    devices().into_iter().filter(takes).collect()
+    runtimes().into_iter().filter(takes).collect()
 }
 
 /// What `ours` gives on each device that has `dtype` and is out of bounds of twice the unfused

@@ -22,13 +22,13 @@ use crate::{
         HEAD_DIMS, broadcasts, catalog, everything, head_dims, heads_of_every_core, keys_in_parts,
         large_scores, lengths, long_sums, many_rows, one_query, rows_without_keys,
     },
-    support::{Layout, devices, devices_of_case, run_engine, run_kernels},
+    support::{Layout, run_engine, run_kernels, runtimes, runtimes_of_case},
 };
 
 /// The largest error of each output.
 type Errors = BTreeMap<&'static str, f64>;
 
-/// Runs every case on its runtimes ([`devices_of_case`]) that offer the dtype and reports all that is out of bounds.
+/// Runs every case on its runtimes ([`runtimes_of_case`]) that offer the dtype and reports all that is out of bounds.
 fn assert_within_bounds(cases: &[Case], dtype: DType, layout: Layout) {
     assert_engines_within_bounds(cases, dtype, layout, |_| vec![Engine::Auto]);
 }
@@ -45,7 +45,7 @@ pub(crate) fn assert_engines_within_bounds(
         let case = case.rounded_to(dtype);
         let expected = case.expected().expect("the oracle accepts the case");
         let peers = unfused_errors(&case, dtype, &expected);
-        let kinds = devices_of_case(nth).into_iter();
+        let kinds = runtimes_of_case(nth).into_iter();
         for kind in kinds.filter(|kind| offers(*kind, dtype)) {
             let client = kind.client().expect("the device was found");
             for engine in engines(&client) {
@@ -180,7 +180,7 @@ fn brain_floats_agree_with_the_oracle_where_they_are_offered() {
 fn the_same_inputs_give_the_same_bits() {
     for case in lengths().into_iter().skip(20).take(2).chain(everything()) {
         let case = case.rounded_to(DType::F32);
-        for kind in devices() {
+        for kind in runtimes() {
             let client = kind.client().expect("the device was found");
             let run = || run_kernels(&client, &case, DType::F32, Layout::Contiguous);
             let (first, again) = (run(), run());

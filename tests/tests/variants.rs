@@ -15,7 +15,7 @@ use cubecl::{
 
 use half::f16;
 
-use crate::support::{Layout, devices, upload};
+use crate::support::{Layout, runtimes, upload};
 
 const SHAPE: [usize; 4] = [2, 2, 33, 16];
 
@@ -87,7 +87,7 @@ fn every_variant_runs_forward_and_backward_and_all_devices_agree() {
     let [batch, heads, rows, _] = SHAPE.map(|size| size as u32);
     for variant in catalog::variants(batch, heads, rows).expect("the sizes are fine") {
         let name = variant.name;
-        let results: Vec<_> = devices()
+        let results: Vec<_> = runtimes()
             .into_iter()
             .map(|kind| {
                 run(
@@ -117,7 +117,7 @@ fn every_variant_runs_forward_and_backward_and_all_devices_agree() {
 fn every_variant_agrees_with_the_register_engine_on_matrix_engines() {
     let [batch, heads, rows, _] = SHAPE.map(|size| size as u32);
     let half = elem_type(DType::F16);
-    for kind in devices() {
+    for kind in runtimes() {
         let client = kind.client().expect("the device was found");
         let mut found = engines(&client, half);
         found.retain(|engine| *engine != Engine::Register);
