@@ -24,8 +24,8 @@ pub use attention_kernels::device::DeviceFacts;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceKind {
-    /// The processor: tensors of Burn's `flex` backend, and with feature `cpu` our kernels on their
-    /// memory.
+    /// The processor: tensors of Burn's `flex` backend, and with feature `cpu` our kernels on copies of
+    /// them.
     Cpu,
     /// The processor as CubeCL's CPU runtime has it, Burn's `Device::cpu()`: tensors lie where kernels compute,
     /// and Burn's other operations are CubeCL's kernels too.

@@ -16,7 +16,7 @@ use cubecl::client::Client;
 
 use crate::{
     cases::{everything, head_dims, large_scores, lengths, rows_without_keys},
-    support::{Layout, run_engine, runtimes, upload},
+    support::{Layout, devices, run_engine, runtimes, upload},
     sweep::{assert_engines_within_bounds, offers},
 };
 
@@ -122,7 +122,7 @@ fn an_engine_that_a_device_does_not_have_is_refused_by_name() {
 
 #[test]
 fn operations_refuse_an_engine_before_anything_is_launched() {
-    for kind in runtimes() {
+    for kind in devices() {
         let device = kind.open().expect("the device was found");
         let client = kind.client().expect("the device was found");
         let there = engines(&client, elem_type(DType::F32));

@@ -31,24 +31,22 @@ fn passes(name: &str, outputs: usize) {
     }
 }
 
-/// Devices whose own operations a test can wait for: `cubecl-cpu` compiles Burn's anew in every process, hundreds for
-/// a model, and tries some that take minutes. Attention is checked there beside flex.
-fn devices_of_burn() -> impl Iterator<Item = DeviceKind> {
-    let quick = |kind: &DeviceKind| *kind != DeviceKind::CubeclCpu;
-    devices().into_iter().filter(quick)
-}
-
 /// Bounded by an unfused run on the same device: the gradient of a sink or of lambda is a sum over everything,
-/// Burn's, and as exact as that is there.
+/// Burn's, and as exact as that is there. `cubecl-cpu` tries unfused ones for minutes and is left out.
 fn passes_beside_its_own(name: &str, outputs: usize) {
-    for kind in devices_of_burn() {
-        assert_eq!(passed(name, kind, None), outputs, "{name} on {kind}");
+    for kind in devices() {
+        if kind != DeviceKind::CubeclCpu {
+            assert_eq!(passed(name, kind, None), outputs, "{name} on {kind}");
+        }
     }
 }
 
-/// Models run on the devices that people run models on; WGSL is checked by the operations.
+/// Models run on the devices that people run models on; WGSL is checked by the operations. So is `cubecl-cpu`, which
+/// compiles hundreds of Burn's operations for a model in every process.
 fn devices_of_models() -> impl Iterator<Item = DeviceKind> {
-    devices_of_burn().filter(|kind| *kind != DeviceKind::Wgpu)
+    let left_out = [DeviceKind::Wgpu, DeviceKind::CubeclCpu];
+    let runs = move |kind: &DeviceKind| !left_out.contains(kind);
+    devices().into_iter().filter(runs)
 }
 
 fn model_passes(name: &str, outputs: usize) {
@@ -121,7 +119,12 @@ fn sparse_transformer_as_code_agrees_with_the_golden() {
 
 #[test]
 fn learned_sinks_agree_with_the_golden() {
-    passes_beside_its_own("mechanisms/attention_sinks", 3 * 6);
+    let (name, outputs) = ("mechanisms/attention_sinks", 3 * 6);
+    passes_beside_its_own(name, outputs);
+    let kind = DeviceKind::CubeclCpu;
+    if devices().contains(&kind) {
+        assert_eq!(passed(name, kind, Some(&Device::flex())), outputs, "{kind}");
+    }
 }
 
 #[test]

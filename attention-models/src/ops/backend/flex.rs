@@ -1,4 +1,4 @@
-//! Flex: the CubeCL kernels, run by the CubeCL CPU runtime on what lies in flex's memory.
+//! Flex: the CubeCL kernels, run by the CubeCL CPU runtime on copies of what lies in flex's memory.
 //!
 //! The CPU runtime computes only in memory that it allocated itself, so what the inputs cover of
 //! flex's storage is copied once, as it lies, and read with its strides; the backward pass finds the
@@ -7,7 +7,6 @@
 
 mod maps;
 mod memory;
-pub(super) mod single;
 mod twins;
 
 use attention_core::AttentionError;
@@ -26,9 +25,9 @@ use super::values::{
     BackwardInputs, BlockLists, Call, InputGradients, Inputs, MaskTensors, MaybeBool, MaybeFloat,
     MaybeInt, Output,
 };
-use super::{AttentionOps, launched, output_shapes};
+use super::{AttentionOps, launched, output_shapes, single};
+pub(super) use memory::properties;
 use memory::{Uploads, client, contiguous, download, download_kept, plain};
-pub(super) use memory::{properties, refused};
 
 impl AttentionOps for Flex {
     fn attention_forward(inputs: Inputs<Self>, call: Call) -> Output<Self> {

@@ -6,6 +6,8 @@ mod cube;
 #[cfg(feature = "cpu")]
 mod flex;
 pub(super) mod maps;
+#[cfg(feature = "cpu")]
+mod single;
 mod values;
 
 use attention_core::{AttentionError, AttentionProblem};
@@ -17,6 +19,8 @@ use burn::backend::{
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 
 use cubecl::ir::DeviceProperties;
+#[cfg(feature = "cpu")]
+use cubecl::server::ServerError;
 
 use super::{AttentionOptions, MaskMod, modification::Flat};
 use values::{
@@ -151,6 +155,15 @@ pub(super) fn block_lists(
 /// operation, which fusion may run long after the call, has no other way to say so.
 fn launched<T>(result: Result<T, AttentionError>) -> T {
     super::accept(result)
+}
+
+/// What a runtime says, as an error of ours.
+#[cfg(feature = "cpu")]
+fn refused(error: ServerError) -> AttentionError {
+    AttentionError::Launch {
+        kernel: "softmax",
+        reason: error.to_string(),
+    }
 }
 
 fn output_shapes(query: [usize; 4], value: [usize; 4]) -> ([usize; 4], [usize; 3]) {

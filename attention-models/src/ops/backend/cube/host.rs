@@ -9,7 +9,7 @@ use cubecl::Device;
 
 use super::{
     super::{
-        flex::{refused, single},
+        refused, single,
         values::{Call, Inputs, Output},
     },
     wrap,

@@ -1,4 +1,4 @@
-//! Maps by the CubeCL CPU runtime on what lies in flex's memory.
+//! Maps by the CubeCL CPU runtime on copies of what lies in flex's memory.
 
 use attention_core::{AttentionError, AttentionSpec};
 use attention_kernels::{

@@ -11,14 +11,11 @@ use burn::backend::cubecl::dtype_to_elem_type;
 use burn::tensor::{BoolStore, Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use cubecl::{
-    client::Client,
-    cpu::compute::server::CpuServer,
-    ir::DeviceProperties,
-    server::{Handle, ServerError},
+    client::Client, cpu::compute::server::CpuServer, ir::DeviceProperties, server::Handle,
 };
 use rayon::prelude::*;
 
-use super::twins;
+use super::{super::refused, twins};
 
 /// The CubeCL CPU runtime, opened on first use.
 pub(super) fn client() -> &'static Client {
@@ -221,13 +218,5 @@ fn stored_as(dtype: DType) -> DType {
     match dtype {
         DType::Bool(_) => DType::Bool(BoolStore::U8),
         dtype => dtype,
-    }
-}
-
-/// What the runtime says, as an error of ours.
-pub(in super::super) fn refused(error: ServerError) -> AttentionError {
-    AttentionError::Launch {
-        kernel: "softmax",
-        reason: error.to_string(),
     }
 }

@@ -11,7 +11,7 @@ use burn::tensor::{Bytes, DType};
 use burn_flex::{FlexTensor, Layout};
 use half::{bf16, f16};
 
-use super::super::{
+use super::{
     output_shapes,
     values::{Call, Inputs, Output},
 };
@@ -23,7 +23,7 @@ pub(super) fn forward(inputs: &Inputs<Flex>, call: &Call) -> Option<Output<Flex>
 }
 
 /// Whether this is one query with nothing between its products but the scale.
-pub(in super::super) fn takes<B: Backend>(inputs: &Inputs<B>, call: &Call) -> bool {
+pub(super) fn takes<B: Backend>(inputs: &Inputs<B>, call: &Call) -> bool {
     let [_, _, seq_q, _]: [usize; 4] = inputs.query.shape().dims();
     seq_q == 1
         && inputs.mask.as_option().is_none()
@@ -37,7 +37,7 @@ pub(in super::super) fn takes<B: Backend>(inputs: &Inputs<B>, call: &Call) -> bo
 }
 
 /// The output of such a query, if the tensors are of one type and their rows lie whole in memory.
-pub(in super::super) fn attend(tensors: [&FlexTensor; 3], call: &Call) -> Option<Output<Flex>> {
+pub(super) fn attend(tensors: [&FlexTensor; 3], call: &Call) -> Option<Output<Flex>> {
     let [query_shape, [_, kv_heads, seq_kv, _], value_shape] =
         tensors.map(|tensor| tensor.shape().dims());
     let ([batch, heads, _, head_dim], [_, value_heads, _, value_dim]) = (query_shape, value_shape);
