@@ -40,6 +40,10 @@ pub struct Call {
     /// What the block map was made for.
     pub blocks: Option<BlockShape>,
     /// Whether a backward pass follows, which reads the same inputs.
+    #[cfg_attr(
+        not(feature = "cpu"),
+        expect(dead_code, reason = "only flex, and single queries on the host, ask")
+    )]
     pub recorded: bool,
 }
 
