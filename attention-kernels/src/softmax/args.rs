@@ -48,8 +48,10 @@ pub(crate) struct Blueprint {
     pub tile_per_unit: bool,
     /// Units of a cube.
     pub units: usize,
-    /// A cube is a tile, which the first unit to come to it claims: see [`Claims`].
+    /// A cube is a tile, which the first unit to come to it claims, or whose rows do the first units: see [`Claims`].
     pub claims_tiles: bool,
+    /// How often a launch has each of its cubes.
+    pub copies: usize,
     pub exponential: Exponential,
     /// Query heads per key head.
     pub group: usize,
@@ -71,6 +73,10 @@ pub(crate) struct Blueprint {
 
 /// How many units have come to each cube, where units are cores: the first has the tile. A slow core, or one that
 /// somebody else uses too, comes first to fewer.
+///
+/// A software rasterizer gives each of its threads a share of the cubes beforehand. There a launch has all of them once
+/// for each thread, and a unit counts how many have come to its row: a thread finds what others have done, and does what
+/// is left.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Claims {
     pub arrivals: Box<[Atomic<u32>]>,

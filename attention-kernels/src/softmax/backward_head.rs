@@ -53,7 +53,7 @@ pub(crate) fn attention_backward_head<
     #[define(M)] _mask_dtype: ElemType,
 ) {
     let layouts = layouts.packed(blueprint);
-    if is_claimed(&claims) {
+    if is_claimed(&claims, blueprint) {
         let config = comptime!(blueprint.tile);
         let groups = comptime!(config.groups);
         let lanes = N::value();

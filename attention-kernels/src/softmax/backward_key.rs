@@ -57,7 +57,7 @@ pub(crate) fn attention_backward_key<
 ) {
     let layouts = layouts.packed(blueprint);
     let tile = tile_index(blueprint);
-    if is_claimed(&claims) && tile < tile_count::<N>(sizes.seq_kv, blueprint) {
+    if is_claimed(&claims, blueprint) && tile < tile_count::<N>(sizes.seq_kv, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_kv, blueprint);
         let walk = KeyWalk::<T, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
         let config = comptime!(blueprint.tile);

@@ -50,7 +50,7 @@ pub(crate) fn attention_backward_query<
 ) {
     let layouts = layouts.packed(blueprint);
     let tile = tile_index(blueprint);
-    if is_claimed(&claims) && tile < tile_count::<N>(sizes.seq_q, blueprint) {
+    if is_claimed(&claims, blueprint) && tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
         let walk = QueryWalk::<T, M, N>::new(
             &own,

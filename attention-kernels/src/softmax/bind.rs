@@ -153,9 +153,14 @@ pub(crate) fn check_flat(
     Ok(())
 }
 
-/// Cubes for tiles over the `rows` rows of each head: one head per y, one batch element per z.
+/// Cubes for tiles over the `rows` rows of each head: one head per y, one batch element per z, as often as the plan
+/// has copies. A rasterizer's threads share a launch along z.
 pub(crate) fn cubes(plan: &Plan, batch: usize, heads: usize, rows: usize) -> CubeCount {
-    CubeCount::new_3d(plan.cubes(rows, 1) as u32, heads as u32, batch as u32)
+    CubeCount::new_3d(
+        plan.cubes(rows, 1) as u32,
+        heads as u32,
+        (batch * plan.copies()) as u32,
+    )
 }
 
 /// Nobody's claims to the tiles of a launch, where its units claim them.
@@ -166,9 +171,15 @@ pub(crate) fn claims<O: From<Option<ClaimsLaunch>>>(
 ) -> O {
     let claims = match cubes {
         CubeCount::Static(x, y, z) if plan.claims_tiles => {
-            let count = [x, y, z].map(|axis| *axis as usize).iter().product();
+            let cubes: usize = [x, y, z].map(|axis| *axis as usize).iter().product();
+            let claimed = if plan.tile_per_unit {
+                1
+            } else {
+                plan.units as usize
+            };
+            let count = cubes / plan.copies() * claimed;
             let zeros = zeros(client, count, WORDS[0]);
-            // SAFETY: there is a number for each cube.
+            // SAFETY: there is a number for each cube, or each of its units.
             Some(ClaimsLaunch::new(unsafe {
                 BufferArg::from_raw_parts(zeros, count)
             }))
@@ -178,9 +189,11 @@ pub(crate) fn claims<O: From<Option<ClaimsLaunch>>>(
     claims.into()
 }
 
-/// At least `count` cubes, within the 65535 per axis that every device has.
+/// Cubes that every device launches along an axis.
+pub(crate) const AXIS: usize = 65535;
+
+/// At least `count` cubes, within an axis.
 pub(crate) fn spread(count: usize) -> CubeCount {
-    const AXIS: usize = 65535;
     let y = count.div_ceil(AXIS).max(1);
     let x = count.div_ceil(y);
     CubeCount::new_2d(x as u32, y as u32)

@@ -64,7 +64,7 @@ pub(crate) fn attention_forward<
     let value_layout = packed(&value_layout, blueprint.packed);
     let part = KeyPart::new(&split, tile_index(blueprint), &sizes);
     let tile = part.tile;
-    if is_claimed(&claims) && tile < tile_count::<N>(sizes.seq_q, blueprint) {
+    if is_claimed(&claims, blueprint) && tile < tile_count::<N>(sizes.seq_q, blueprint) {
         let own = own_rows::<N>(tile, sizes.seq_q, blueprint);
         let walk = QueryWalk::<T, M, N>::new(&own, mask, bias, &captured, &sizes, code, blueprint);
         let config = comptime!(blueprint.tile);

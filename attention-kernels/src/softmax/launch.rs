@@ -70,7 +70,7 @@ type Launch = fn(&Setup, &Inputs, &Plan, &Output, Division);
 /// device busy.
 fn launch_in_parts(setup: &Setup, inputs: &Inputs, plan: &Plan, output: &Output, launch: Launch) {
     let inputs = &forward_operands(setup, inputs, plan);
-    let plan = &plan.claiming();
+    let plan = &plan.claiming(setup.problem.batch);
     let Some(parts) = setup.parts(plan, inputs) else {
         let whole = Division::new(setup, plan, None);
         return launch(setup, inputs, plan, output, whole);

@@ -157,7 +157,7 @@ fn launch_query(
     let widths = setup.widths(plan, forward, &[&inputs.grad_out]);
     let [key, value] = setup.readable([&forward.key, &forward.value], &forward.query);
     let rows = batch * heads * seq_q;
-    let plan = &plan.claiming();
+    let plan = &plan.claiming(batch);
     let cubes = cubes(plan, batch, heads, seq_q);
     let claims = bind::claims(setup.client, plan, &cubes);
     // SAFETY: as in `launch_forward`.
@@ -256,7 +256,7 @@ fn launch_key_walk(
     let keys = batch * kv_heads * seq_kv;
     let values = batch * value_heads * seq_kv;
     let owned_heads = if wanted.value { value_heads } else { kv_heads };
-    let plan = &plan.claiming();
+    let plan = &plan.claiming(batch);
     let cubes = cubes(plan, batch, owned_heads, seq_kv);
     let claims = bind::claims(setup.client, plan, &cubes);
     // SAFETY: as in `launch_forward`.

@@ -74,7 +74,7 @@ pub(super) fn launch_head(
         value_dim,
     } = setup.problem;
     let forward = &inputs.forward;
-    let plan = &plan.claiming();
+    let plan = &plan.claiming(batch);
     let cubes = CubeCount::new_3d(1, value_heads as u32, batch as u32);
     let claims = bind::claims(setup.client, plan, &cubes);
     let slots = slots(setup, plan);

@@ -2,7 +2,7 @@
 
 use cubecl::ir::{DeviceProperties, ElemType, FloatKind};
 
-use super::exponential::Exponential;
+use super::{bind, exponential::Exponential};
 use crate::tile::{RowTile, Spread};
 
 /// Rows of a cube where lanes are units: the smallest block of a map.
@@ -24,6 +24,9 @@ pub(crate) struct Plan {
     pub tile_per_unit: bool,
     /// A core claims one as it comes to it, in place of having a share of them: see [`Claims`](super::args::Claims).
     pub claims_tiles: bool,
+    /// Threads that have a fixed share of the cubes of a launch, and claim rows in place of it: 1 where that is not so, or
+    /// gains nothing.
+    pub threads: usize,
     /// Groups that the registers have room for in the forward, where there are rows to fill them.
     pub most_groups: usize,
     /// One key walk gathers the sums of both gradients.
@@ -132,10 +135,16 @@ impl Plan {
         }
     }
 
-    /// The same plan with tiles that cores claim, where units are cores.
-    pub fn claiming(mut self) -> Self {
-        self.claims_tiles = self.tile_per_unit && self.units > 1;
+    /// The same plan with tiles that cores claim, where units are cores, or with rows that a rasterizer's threads do.
+    pub fn claiming(mut self, batch: usize) -> Self {
+        let copied = self.threads > 1 && batch * self.threads <= bind::AXIS;
+        self.claims_tiles = (self.tile_per_unit && self.units > 1) || copied;
         self
+    }
+
+    /// How often a launch has each of its cubes.
+    pub fn copies(&self) -> usize {
+        if self.claims_tiles { self.threads } else { 1 }
     }
 
     /// The same plan with steps that divide the blocks of every map.
@@ -195,6 +204,7 @@ impl Plan {
             units: cores.max(1),
             tile_per_unit: true,
             claims_tiles: false,
+            threads: 1,
             most_groups,
             both: true,
             exponential: Exponential::Polynomial,
@@ -238,6 +248,11 @@ impl Plan {
             units: properties.hardware.max_units_per_cube.min(ROWS as u32),
             tile_per_unit: false,
             claims_tiles: false,
+            threads: if vectors && walk != Walk::Forward {
+                rasterizer_threads(properties)
+            } else {
+                1
+            },
             most_groups: 1,
             both: vectors,
             exponential: if software {
@@ -253,6 +268,17 @@ impl Plan {
 /// Whether a device is a software rasterizer, or a browser that does not say what it runs on.
 pub(crate) fn is_software(properties: &DeviceProperties) -> bool {
     properties.identity.physical.is_none()
+}
+
+/// Threads of a software rasterizer, where a kernel has a buffer left for what they claim. More than a few copies of a
+/// launch would mostly be looked at in vain.
+fn rasterizer_threads(properties: &DeviceProperties) -> usize {
+    const MOST: usize = 8;
+    const BUFFERS: u32 = 16;
+    if properties.hardware.max_bindings < BUFFERS {
+        return 1;
+    }
+    std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST))
 }
 
 /// Whether a plane is a vector register of a processor. It has few registers, so that rows lie in memory
@@ -294,6 +320,30 @@ mod tests {
             assert_eq!(
                 plan.tile.widened, widened,
                 "{elem:?}, planes of {plane}, {rows} rows"
+            );
+        }
+    }
+
+    #[test]
+    fn a_software_rasterizers_threads_claim_the_rows_of_a_backward() {
+        let threads =
+            std::thread::available_parallelism().map_or(1, |threads| threads.get().min(8));
+        for (plane, walk, expected) in [
+            (8, Walk::Query, threads),
+            (8, Walk::Backward, threads),
+            (8, Walk::Forward, 1),
+            (32, Walk::Backward, 1),
+        ] {
+            let plan = plan(plane, walk, 64, FloatKind::F32);
+            assert_eq!(plan.copies(), 1, "{walk:?}, planes of {plane}, unclaimed");
+            let claimed = plan.claiming(1);
+            assert_eq!(claimed.copies(), expected, "{walk:?}, planes of {plane}");
+            // The copies would not fit along the axis of the batch.
+            let many = plan.claiming(65535);
+            assert_eq!(
+                many.copies(),
+                1,
+                "{walk:?}, planes of {plane}, a large batch"
             );
         }
     }

@@ -76,16 +76,41 @@ pub(crate) fn tile_index(#[comptime] blueprint: Blueprint) -> usize {
     }
 }
 
-/// Whether this unit is to work on its tile.
+/// Whether this unit is to work on its tile, or on its rows of it.
 #[cube]
-pub(crate) fn is_claimed(claims: &ComptimeOption<Claims>) -> bool {
+pub(crate) fn is_claimed(
+    claims: &ComptimeOption<Claims>,
+    #[comptime] blueprint: Blueprint,
+) -> bool {
     let mut own = true.runtime();
     #[comptime]
     match claims {
-        ComptimeOption::Some(claims) => own = claims.arrivals[CUBE_POS].fetch_add(1) == 0,
+        ComptimeOption::Some(claims) => {
+            let place = if comptime!(blueprint.tile_per_unit) {
+                CUBE_POS
+            } else {
+                let cubes = CUBE_COUNT_X as usize * CUBE_COUNT_Y as usize;
+                let cube = cube_batch(blueprint) * cubes
+                    + CUBE_POS_Y as usize * CUBE_COUNT_X as usize
+                    + CUBE_POS_X as usize;
+                cube * blueprint.units + UNIT_POS as usize
+            };
+            own = claims.arrivals[place].fetch_add(1) == 0;
+        }
         ComptimeOption::None => {}
     }
     own
+}
+
+/// The element of the batch that this cube works for.
+#[cube]
+fn cube_batch(#[comptime] blueprint: Blueprint) -> usize {
+    let copies = comptime!(blueprint.copies);
+    if comptime!(copies == 1) {
+        CUBE_POS_Z as usize
+    } else {
+        CUBE_POS_Z as usize % (CUBE_COUNT_Z as usize / copies)
+    }
 }
 
 /// How many tiles cover the `seq` rows of a head.
@@ -103,7 +128,7 @@ pub(crate) fn own_rows<N: Size>(
     #[comptime] blueprint: Blueprint,
 ) -> OwnedRows {
     tile_of::<N>(
-        CUBE_POS_Z as usize,
+        cube_batch(blueprint),
         CUBE_POS_Y as usize,
         tile,
         seq,

@@ -218,6 +218,7 @@ impl<'a> Setup<'a> {
             value_dim: self.problem.value_dim,
             tile_per_unit: plan.tile_per_unit,
             claims_tiles: plan.claims_tiles,
+            copies: plan.copies(),
             units: plan.units as usize,
             exponential: plan.exponential,
             group: self.problem.group_size(),

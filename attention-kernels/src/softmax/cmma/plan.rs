@@ -68,6 +68,7 @@ pub(crate) fn fragment_plan(
             units: tile.units() as u32,
             tile_per_unit: false,
             claims_tiles: false,
+            threads: 1,
             most_groups: 1,
             both: both.is_some(),
             exponential: if is_software(properties) {

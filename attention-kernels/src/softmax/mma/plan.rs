@@ -217,6 +217,7 @@ fn plan(
         units: units as u32,
         tile_per_unit: false,
         claims_tiles: false,
+        threads: 1,
         most_groups: 1,
         both: problem.head_dim + problem.value_dim <= DIMS_OF_BOTH,
         exponential: Exponential::Native,
