@@ -221,9 +221,7 @@ impl Plan {
         let (budget, most) = match (vectors, walk) {
             // Sums leave a processor's registers once a step, which more tokens share; the first product's of
             // six tokens fit where there are 32.
-            (true, Walk::Forward | Walk::Query) => (768, 6),
-            // Four tokens of 128 dimensions are as fast here, and compile in two thirds of the time.
-            (true, Walk::Backward) => (512, 6),
+            (true, _) => (768, 6),
             (false, Walk::Forward) => (512, 8),
             (false, Walk::Query | Walk::Backward) => (256, 8),
         };

@@ -86,8 +86,9 @@ fn a_step_has_as_many_tokens_as_the_walks_sums_leave_room_for() {
     for (plane, walk, dim, tokens) in [
         (8, Walk::Forward, 128, 6),
         (8, Walk::Query, 128, 6),
-        (8, Walk::Backward, 128, 4),
+        (8, Walk::Backward, 128, 6),
         (8, Walk::Backward, 64, 6),
+        (8, Walk::Backward, 256, 3),
         (32, Walk::Forward, 128, 4),
         (32, Walk::Query, 128, 2),
         (32, Walk::Backward, 128, 2),
