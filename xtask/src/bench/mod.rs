@@ -3,7 +3,7 @@
 mod peers;
 
 use std::{
-    fs,
+    env, fs,
     path::PathBuf,
     process::{Command, ExitCode},
 };
@@ -36,6 +36,9 @@ pub struct Bench {
 /// Those whose version a reader of the numbers wants to know.
 const NAMED: [&str; 3] = ["burn", "cubecl", "cubek"];
 
+/// How wide a software rasterizer's vectors are, where that is not left to it.
+const VECTOR_WIDTH: &str = "LP_NATIVE_VECTOR_WIDTH";
+
 impl Bench {
     /// Sets up, builds the program and lets it measure beside torch and onnxruntime.
     pub fn run(&self) -> Result<ExitCode> {
@@ -55,7 +58,8 @@ impl Bench {
                 bench.args(["--note", &format!("no torch, no onnxruntime: {error:#}")]);
             }
         }
-        for note in versions()? {
+        let width = env::var(VECTOR_WIDTH).map(|bits| format!("{VECTOR_WIDTH}={bits}"));
+        for note in versions()?.into_iter().chain(width) {
             bench.args(["--note", &note]);
         }
         if self.models {
