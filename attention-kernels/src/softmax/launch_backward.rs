@@ -110,7 +110,7 @@ fn launch_delta(setup: &Setup, inputs: &BackwardInputs, chosen: &Chosen, stats: 
             setup.sizes(),
             problem.value_dim,
             widths.value,
-            chunk_chain(problem.value_dim),
+            chunk_chain(problem.value_dim / widths.value),
             summed,
             inputs.out.elem,
         );

@@ -32,7 +32,7 @@ use unpack::unpacked;
 /// in the hundreds, counts as it is in its exponential.
 const CHUNK_CHAIN: usize = 8;
 
-/// The same for rows of so many dimensions: as short a way to their total, with half as many additions to it.
+/// The same for rows of so many chunks: as short a way to their total, with half as many additions to it.
 const LONG_ROW: usize = 128;
 const LONG_ROW_CHAIN: usize = 16;
 
@@ -71,9 +71,9 @@ pub struct RowTile {
     pub terms: usize,
 }
 
-/// Of the chunks of a row of `dim` dimensions, those whose products are summed before they join the total.
-pub(crate) fn chunk_chain(dim: usize) -> usize {
-    if dim < LONG_ROW {
+/// Of so many chunks of a row, those whose products are summed before they join the total.
+pub(crate) fn chunk_chain(chunks: usize) -> usize {
+    if chunks < LONG_ROW {
         CHUNK_CHAIN
     } else {
         LONG_ROW_CHAIN

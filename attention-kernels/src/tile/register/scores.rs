@@ -23,7 +23,7 @@ fn products<E: Float, N: Size, R: Size, W: Size>(
     let count = comptime!(tile.tokens);
     let width = W::value();
     let chunks = comptime!(dim / width);
-    let chain_length = comptime!(chunk_chain(dim));
+    let chain_length = comptime!(chunk_chain(chunks));
     let mut offsets = Sequence::<usize>::new();
     #[unroll]
     for t in 0..count {
